@@ -1,0 +1,278 @@
+/*
+ * common.h - what the echo server and its client share: the table of networks,
+ * endpoints ("tcp:[::1]:7777") in and out of text, and three small helpers.
+ *
+ * Include it first: the feature macro below must come before any system
+ * header. No function here prints or exits; each reports to its caller.
+ */
+#ifndef COMMON_H
+#define COMMON_H
+
+#define _POSIX_C_SOURCE 200809L
+
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <net/if.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+/* A large buffer saves system calls; only the pages touched cost memory. */
+#define BUFFER_SIZE  (256 * 1024)
+#define HOST_SIZE    256 /* a DNS name has at most 253 characters (RFC 1035) */
+#define ADDRESS_SIZE 256 /* any printed endpoint: a path is the longest */
+
+/* ---- Networks: the three parameters of socket() ------------------------- */
+
+struct network {
+    const char *name;
+    int domain;          /* whose addresses: IPv4, IPv6, the file system */
+    int type;            /* bytes in a stream, or messages */
+    int protocol;        /* 0: the usual one for this domain and type */
+    const char *address; /* where, if the user does not say */
+};
+
+/* AF_UNSPEC stands for IPv4 and IPv6 alike: every address that a name has. */
+static const struct network networks[] = {
+    {"tcp", AF_UNSPEC, SOCK_STREAM, IPPROTO_TCP, "7777"},
+    {"tcp4", AF_INET, SOCK_STREAM, IPPROTO_TCP, "7777"},
+    {"tcp6", AF_INET6, SOCK_STREAM, IPPROTO_TCP, "7777"},
+    {"udp", AF_UNSPEC, SOCK_DGRAM, IPPROTO_UDP, "7777"},
+    {"udp4", AF_INET, SOCK_DGRAM, IPPROTO_UDP, "7777"},
+    {"udp6", AF_INET6, SOCK_DGRAM, IPPROTO_UDP, "7777"},
+    {"unix", AF_UNIX, SOCK_STREAM, 0, "unix.sock"},
+    {"unixgram", AF_UNIX, SOCK_DGRAM, 0, "unixgram.sock"},
+    {"unixpacket", AF_UNIX, SOCK_SEQPACKET, 0, "unixpacket.sock"},
+};
+
+/* ---- Endpoints: NETWORK[:ADDRESS], and the addresses they stand for ----- */
+
+struct endpoint {
+    const char *text; /* as the user wrote it */
+    const struct network *network;
+    char host[HOST_SIZE];       /* "" for loopback, "*" for every interface */
+    const char *address;        /* a port or service name; AF_UNIX: a path */
+    struct addrinfo *addresses; /* filled by resolve_endpoint() */
+    struct addrinfo unix_info;  /* AF_UNIX: the one entry of that list, */
+    struct sockaddr_un unix_address; /* and what it points to */
+    const char *call, *reason;       /* after a failure: of what, and why */
+};
+
+/*
+ * Is `port` a number from 0 to 65535, or a service name that getservbyname()
+ * (POSIX) knows for this type of socket? Numbers are looked at here because
+ * some getaddrinfo()s take 70000 for 4464.
+ */
+static inline bool valid_port(const char *port, int type)
+{
+    if (port[strspn(port, "0123456789")] == '\0')
+        return *port != '\0' && strtol(port, NULL, 10) <= 65535;
+    return getservbyname(port, type == SOCK_STREAM ? "tcp" : "udp") != NULL;
+}
+
+/* Splits `[HOST:]PORT`. Returns NULL, or what is wrong with it. */
+static inline const char *split_host_port(struct endpoint *e)
+{
+    const char *host = e->address;
+    const char *colon = strrchr(host, ':');
+
+    e->host[0] = '\0';
+    if (colon != NULL) {
+        size_t len = (size_t)(colon - host);
+
+        if (len >= 2 && host[0] == '[' && host[len - 1] == ']') {
+            host++;
+            len -= 2;
+        } else if (memchr(host, ':', len) != NULL) {
+            return "a literal IPv6 address is written [ADDRESS]:PORT";
+        }
+        if (len == 0)
+            return "empty host ('*' means every interface)";
+        if (len >= sizeof e->host)
+            return "host name too long";
+        memcpy(e->host, host, len);
+        e->host[len] = '\0';
+        e->address = colon + 1;
+    }
+    if (!valid_port(e->address, e->network->type))
+        return "the port is no number up to 65535 and no known service";
+    return NULL;
+}
+
+/*
+ * Reads an endpoint. `text` must live as long as `e`. Returns 0, or -1 with
+ * what is wrong with the text in e->reason. Looks up no host: that can take
+ * long, and can fail for other reasons than the text.
+ */
+static inline int parse_endpoint(const char *text, struct endpoint *e)
+{
+    size_t len = strcspn(text, ":");
+
+    memset(e, 0, sizeof *e);
+    e->text = text;
+    for (size_t i = 0; i < sizeof networks / sizeof *networks; i++)
+        if (strlen(networks[i].name) == len &&
+            memcmp(networks[i].name, text, len) == 0)
+            e->network = &networks[i];
+    if (e->network == NULL) {
+        e->reason = *text == '\0' ? "empty endpoint" : "unknown network";
+        return -1;
+    }
+    e->address = text[len] == ':' ? text + len + 1 : e->network->address;
+    if (*e->address == '\0')
+        e->reason = "empty address";
+    else if (e->network->domain != AF_UNIX)
+        e->reason = split_host_port(e);
+    return e->reason == NULL ? 0 : -1;
+}
+
+/*
+ * Fills e->addresses, the list to try in turn. `flags` are getaddrinfo()'s:
+ * AI_PASSIVE for a server, 0 for a client. Returns 0, or -1 with e->call and
+ * e->reason. release_endpoint() frees the list.
+ *
+ * With no host, getaddrinfo() gives the loopback addresses, or with AI_PASSIVE
+ * the wildcard ones. The name "localhost" would not do: /etc/hosts may lack it
+ * or give it one family only.
+ */
+static inline int resolve_endpoint(struct endpoint *e, int flags)
+{
+    struct addrinfo hints = {.ai_family = e->network->domain,
+                             .ai_socktype = e->network->type,
+                             .ai_protocol = e->network->protocol};
+    bool any = strcmp(e->host, "*") == 0;
+    int status;
+
+    if (e->network->domain == AF_UNIX) {
+        size_t len = strlen(e->address);
+
+        /* Cut off, it would be the name of some other file. */
+        if (len >= sizeof e->unix_address.sun_path) {
+            e->call = "sun_path";
+            e->reason = strerror(ENAMETOOLONG);
+            return -1;
+        }
+        memcpy(e->unix_address.sun_path, e->address, len + 1);
+        e->unix_address.sun_family = AF_UNIX;
+        e->unix_info = hints;
+        e->unix_info.ai_addr = (struct sockaddr *)&e->unix_address;
+        e->unix_info.ai_addrlen =
+            (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len + 1);
+        e->addresses = &e->unix_info;
+        return 0;
+    }
+    hints.ai_flags = any ? flags : 0;
+    status = getaddrinfo(e->host[0] == '\0' || any ? NULL : e->host, e->address,
+                         &hints, &e->addresses);
+    if (status == 0)
+        return 0;
+    e->addresses = NULL;
+    e->call = "getaddrinfo";
+    e->reason = status == EAI_SYSTEM ? strerror(errno) : gai_strerror(status);
+    return -1;
+}
+
+static inline void release_endpoint(struct endpoint *e)
+{
+    if (e->addresses != NULL && e->addresses != &e->unix_info)
+        freeaddrinfo(e->addresses);
+    e->addresses = NULL;
+}
+
+/*
+ * Writes an address as an endpoint, "tcp:[::1]:7777", into `text`, an array of
+ * ADDRESS_SIZE, and returns it. Never fails: what has no name is "(unnamed)".
+ * IPv6 is written as RFC 5952 says; that is getnameinfo()'s doing.
+ */
+static inline const char *format_address(char *text,
+                                         const struct network *network,
+                                         const struct sockaddr *address,
+                                         socklen_t len)
+{
+    char host[INET6_ADDRSTRLEN + 1 + IF_NAMESIZE], port[8];
+    size_t used = (size_t)snprintf(text, ADDRESS_SIZE, "%s:", network->name);
+
+    if (network->domain == AF_UNIX) {
+        const char *path = ((const struct sockaddr_un *)address)->sun_path;
+        size_t start = offsetof(struct sockaddr_un, sun_path), i = 0;
+
+        /* It need not end in NUL, and may hold what a terminal obeys. */
+        for (; start + i < len && path[i] != '\0'; i++)
+            text[used + i] = iscntrl((unsigned char)path[i]) ? '?' : path[i];
+        text[used + i] = '\0';
+        if (i > 0)
+            return text;
+    } else if (getnameinfo(address, len, host, sizeof host, port, sizeof port,
+                           NI_NUMERICHOST | NI_NUMERICSERV) == 0) {
+        snprintf(text + used, ADDRESS_SIZE - used,
+                 strchr(host, ':') != NULL ? "[%s]:%s" : "%s:%s", host, port);
+        return text;
+    }
+    snprintf(text + used, ADDRESS_SIZE - used, "(unnamed)");
+    return text;
+}
+
+/* ---- Helpers ------------------------------------------------------------ */
+
+/*
+ * Sees to it that descriptors 0, 1 and 2 are taken. Otherwise the next socket
+ * would be number 2, and what is meant for standard error would go to a peer.
+ * A closed one becomes /dev/null, opened the wrong way round so that using it
+ * still fails. Returns 0, or -1 with errno from open().
+ */
+static inline int hold_standard_descriptors(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) == -1 &&
+            open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) == -1)
+            return -1;
+    return 0;
+}
+
+/*
+ * Makes room in the send buffer for one message of BUFFER_SIZE, as far as the
+ * system lets us: a message goes whole or not at all (EMSGSIZE). Streams need
+ * nothing of the kind, and TCP would stop tuning its buffer by itself.
+ */
+static inline int fit_send_buffer(int fd)
+{
+    int size, wanted = BUFFER_SIZE;
+    socklen_t len = sizeof size;
+
+    if (getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, &len) == -1)
+        return -1;
+    if (size >= wanted)
+        return 0;
+    return setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &wanted, sizeof wanted);
+}
+
+/* The time in milliseconds, on a clock that nobody sets. */
+static inline long long now_ms(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
+}
+
+/* Reads a whole number from `min` to `max`; -1 if `text` is not one. */
+static inline long parse_number(const char *text, long min, long max)
+{
+    char *end;
+    long number = strtol(text, &end, 10); /* too large: LONG_MAX */
+
+    if (!isdigit((unsigned char)*text) || *end != '\0')
+        return -1;
+    return number < min || number > max ? -1 : number;
+}
+
+#endif

@@ -1,0 +1,880 @@
+/*
+ * server.c - an echo server: sends back whatever a client sends (RFC 862).
+ *
+ * usage: server [-hiv] [-m CHILDREN] [-t SECONDS] [ENDPOINT...]
+ *
+ * Exit status: 0 after SIGINT or SIGTERM, 1 if it could not start, 2 for wrong
+ * usage.
+ *
+ * The calls, in the order of a connection's life:
+ *
+ *   tcp, unix, unixpacket: socket, bind, listen, then for each client
+ *                          accept, fork, read and write until end of file, close
+ *   udp, unixgram:         socket, bind, then recvmsg and sendmsg, a datagram
+ *                          at a time; there is no connection and so no child
+ *
+ * One process, the parent, waits for all of it in one poll(). A child echoes
+ * one connection, so a slow client holds up nobody but itself.
+ */
+#include "common.h"
+
+#include <err.h>
+#include <limits.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+
+#define RETRY_MS      100  /* when out of descriptors, memory or processes */
+#define DRAIN_MS      5000 /* what children get to finish in at the end */
+#define PORT_TRIES    100  /* to find one port that is free everywhere */
+#define PORT_RESERVED 1024 /* below it live services, not clients */
+
+/* A socket that the parent waits on: it listens, or takes datagrams. */
+struct listener {
+    int fd;
+    const struct network *network;
+    in_port_t port;   /* 0 for AF_UNIX */
+    const char *path; /* the file that bind() made, or NULL */
+    dev_t device;     /* and which file that was */
+    ino_t inode;
+    char name[ADDRESS_SIZE]; /* its endpoint */
+};
+
+struct connection {
+    int fd; /* -1 for none */
+    const struct listener *from;
+    struct sockaddr_storage peer;
+    socklen_t peer_len;
+};
+
+static int max_children = 512;
+static int idle_seconds = 300; /* 0: wait for ever */
+static bool verbose;
+
+static struct listener *listeners;
+static int nlisteners;
+static char buffer[BUFFER_SIZE]; /* after fork() each process has its own */
+
+/* ---- Listening: socket, bind, listen ------------------------------------ */
+
+/* Where the port stands in an address; NULL if it has none. */
+static in_port_t *port_of(struct sockaddr *address)
+{
+    switch (address->sa_family) {
+    case AF_INET:
+        return &((struct sockaddr_in *)address)->sin_port;
+    case AF_INET6:
+        return &((struct sockaddr_in6 *)address)->sin6_port;
+    default:
+        return NULL;
+    }
+}
+
+/*
+ * Removes the file at an AF_UNIX address if it is a socket that nobody answers
+ * on: what a server leaves that had no time to clean up. Returns 0, or -1 with
+ * errno EADDRINUSE if it is anything else. A server that unlinks without asking
+ * deletes whatever file it is pointed at, or takes a live server's clients.
+ */
+static int remove_stale(const struct addrinfo *info)
+{
+    const char *path = ((struct sockaddr_un *)info->ai_addr)->sun_path;
+    bool stale = false;
+    struct stat status;
+    int fd;
+
+    if (lstat(path, &status) == 0 && S_ISSOCK(status.st_mode)) {
+        fd = socket(AF_UNIX, info->ai_socktype, info->ai_protocol);
+        if (fd == -1)
+            return -1;
+        /* A live server with a full backlog must not make us wait. */
+        stale = fcntl(fd, F_SETFL, O_NONBLOCK) == 0 &&
+                connect(fd, info->ai_addr, info->ai_addrlen) == -1 &&
+                errno == ECONNREFUSED;
+        close(fd);
+    }
+    if (stale)
+        return unlink(path);
+    errno = EADDRINUSE;
+    return -1;
+}
+
+/* Binds to an address, and notes which file that made. 0, or -1 with errno. */
+static int bind_listener(struct listener *l, const struct endpoint *e,
+                         const struct addrinfo *info)
+{
+    struct stat status;
+
+    if (info->ai_family != AF_UNIX)
+        return bind(l->fd, info->ai_addr, info->ai_addrlen);
+    if (bind(l->fd, info->ai_addr, info->ai_addrlen) == -1)
+        if (errno != EADDRINUSE || remove_stale(info) == -1 ||
+            bind(l->fd, info->ai_addr, info->ai_addrlen) == -1)
+            return -1;
+    if (lstat(e->address, &status) == -1)
+        return -1;
+    l->path = e->address;
+    l->device = status.st_dev;
+    l->inode = status.st_ino;
+    return 0;
+}
+
+static int turn_on(int fd, int level, int option)
+{
+    const int on = 1;
+
+    return setsockopt(fd, level, option, &on, sizeof on);
+}
+
+/* Sets what must be set before bind(). Returns 0, or -1 with errno. */
+static int configure_listener(int fd, const struct addrinfo *info)
+{
+    /* Between poll() and accept() a client can leave; accept() would block. */
+    if (fcntl(fd, F_SETFL, O_NONBLOCK) == -1)
+        return -1;
+    /* Or an IPv6 socket takes IPv4 too, on some systems, and the IPv4 socket
+     * beside it finds its port in use. */
+    if (info->ai_family == AF_INET6 &&
+        turn_on(fd, IPPROTO_IPV6, IPV6_V6ONLY) == -1)
+        return -1;
+    if (info->ai_socktype != SOCK_STREAM && fit_send_buffer(fd) == -1)
+        return -1;
+    if (info->ai_family == AF_UNIX)
+        return 0;
+    /* Connections of the last server linger in TIME_WAIT for a minute, and
+     * without this its port is "in use" that long. UDP has no such state; there
+     * it would let a second server take the datagrams, with no error. */
+    if (info->ai_socktype == SOCK_STREAM)
+        return turn_on(fd, SOL_SOCKET, SO_REUSEADDR);
+    /* A UDP socket on every interface must know which of its addresses a
+     * datagram came to: from any other, the client will not take the reply. */
+    if (info->ai_family == AF_INET6) {
+#ifdef IPV6_RECVPKTINFO
+        return turn_on(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO);
+#endif
+    } else {
+#if defined IP_PKTINFO
+        return turn_on(fd, IPPROTO_IP, IP_PKTINFO);
+#elif defined IP_RECVDSTADDR
+        return turn_on(fd, IPPROTO_IP, IP_RECVDSTADDR);
+#endif
+    }
+    return 0;
+}
+
+/* Stops listening; a socket file goes with it, if it is still ours. */
+static void close_listener(struct listener *l)
+{
+    struct stat status;
+
+    /* In this order: while the socket is open, no new file gets its inode. */
+    if (l->path != NULL && lstat(l->path, &status) == 0 &&
+        status.st_dev == l->device && status.st_ino == l->inode)
+        unlink(l->path);
+    close(l->fd);
+}
+
+/* Makes one listener. Returns 0, or -1 with errno and e->call. */
+static int open_listener(struct listener *l, struct endpoint *e,
+                         const struct addrinfo *info)
+{
+    struct sockaddr_storage bound;
+    socklen_t len = sizeof bound;
+    bool failed;
+    int saved;
+
+    memset(l, 0, sizeof *l);
+    l->network = e->network;
+    e->call = "socket";
+    l->fd = socket(info->ai_family, e->network->type, e->network->protocol);
+    if (l->fd == -1)
+        return -1;
+    e->call = "setsockopt";
+    failed = configure_listener(l->fd, info) == -1;
+    if (!failed) {
+        e->call = "bind";
+        failed = bind_listener(l, e, info) == -1;
+    }
+    /* The longest backlog there is: the system cuts it to its own limit. */
+    if (!failed && info->ai_socktype != SOCK_DGRAM) {
+        e->call = "listen";
+        failed = listen(l->fd, INT_MAX) == -1;
+    }
+    if (!failed) {
+        e->call = "getsockname";
+        failed = getsockname(l->fd, (struct sockaddr *)&bound, &len) == -1;
+    }
+    if (failed) {
+        saved = errno;
+        close_listener(l);
+        errno = saved; /* close() may have changed it */
+        return -1;
+    }
+    if (port_of((struct sockaddr *)&bound) != NULL)
+        l->port = *port_of((struct sockaddr *)&bound);
+    format_address(l->name, l->network, (struct sockaddr *)&bound, len);
+    return 0;
+}
+
+/* Does the address stand in the list before? /etc/hosts may name one twice. */
+static bool seen_before(const struct endpoint *e, const struct addrinfo *info)
+{
+    for (const struct addrinfo *i = e->addresses; i != info; i = i->ai_next)
+        if (i->ai_addrlen == info->ai_addrlen &&
+            memcmp(i->ai_addr, info->ai_addr, i->ai_addrlen) == 0)
+            return true;
+    return false;
+}
+
+static void set_port(const struct endpoint *e, in_port_t port)
+{
+    for (struct addrinfo *i = e->addresses; i != NULL; i = i->ai_next)
+        if (port_of(i->ai_addr) != NULL)
+            *port_of(i->ai_addr) = port;
+}
+
+/*
+ * Opens a listener on every address of the endpoint. Returns 0, or -1 with
+ * errno, e->call and, in `name`, the address that failed; then none is open.
+ * An address that this machine lacks (no IPv6) is passed over if another
+ * works. Port 0 is for the system to choose, once for all of them.
+ */
+static int open_addresses(struct endpoint *e, char *name)
+{
+    const int first = nlisteners;
+    bool missing = true;
+    int saved = 0;
+
+    for (struct addrinfo *i = e->addresses; i && missing; i = i->ai_next) {
+        struct listener *l;
+
+        if (seen_before(e, i))
+            continue;
+        l = realloc(listeners, sizeof *l * (size_t)(nlisteners + 1));
+        if (l == NULL)
+            return -1;
+        listeners = l;
+        l += nlisteners;
+        if (open_listener(l, e, i) == 0) {
+            nlisteners++;
+            set_port(e, l->port);
+        } else {
+            saved = errno;
+            format_address(name, e->network, i->ai_addr, i->ai_addrlen);
+            missing = saved == EAFNOSUPPORT || saved == EADDRNOTAVAIL;
+        }
+    }
+    if (missing && nlisteners > first)
+        return 0;
+    while (nlisteners > first)
+        close_listener(&listeners[--nlisteners]);
+    errno = saved;
+    return -1;
+}
+
+/* Opens an endpoint, or ends the program with an error. */
+static void open_endpoint(struct endpoint *e)
+{
+    char name[ADDRESS_SIZE] = "";
+    in_port_t *port;
+    bool any_port;
+
+    if (resolve_endpoint(e, AI_PASSIVE) == -1)
+        errx(1, "%s: %s: %s", e->text, e->call, e->reason);
+    port = port_of(e->addresses->ai_addr);
+    any_port = port != NULL && *port == 0;
+    for (int tries = 1; open_addresses(e, name) == -1; tries++) {
+        if (!any_port || errno != EADDRINUSE || tries == PORT_TRIES)
+            err(1, "%s: %s", name, e->call);
+        set_port(e, 0); /* free on one address, taken on the next */
+    }
+}
+
+/* At exit(), however the parent comes to it. A child leaves by _exit(). */
+static void close_listeners(void)
+{
+    while (nlisteners > 0)
+        close_listener(&listeners[--nlisteners]);
+}
+
+/* ---- Echoing a connection ----------------------------------------------- */
+
+/*
+ * Writes all of it, or fails: returns 0, or -1 with errno. A socket may take
+ * less than it is offered, when its buffer fills up; who leaves out the loop
+ * loses the rest, and only under load.
+ */
+static int write_all(int fd, const char *data, size_t size)
+{
+    while (size > 0) {
+        ssize_t n = write(fd, data, size);
+
+        if (n >= 0) {
+            data += n;
+            size -= (size_t)n;
+        } else if (errno != EINTR) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/*
+ * Echoes a connected stream socket, blocking, until the peer has shut down its
+ * sending half and all that came before is sent back. Adds to *echoed the
+ * number of bytes. Returns 0, or -1 with errno: ECONNRESET or EPIPE if the peer
+ * is gone (SIGPIPE must be ignored, or that ends the process), EAGAIN if
+ * nothing moved for SO_RCVTIMEO or SO_SNDTIMEO. Follows RFC 862.
+ */
+static int echo_stream(int fd, unsigned long long *echoed)
+{
+    for (;;) {
+        ssize_t n = read(fd, buffer, sizeof buffer);
+
+        if (n == 0)
+            return 0;
+        if (n == -1 && errno == EINTR)
+            continue;
+        if (n == -1 || write_all(fd, buffer, (size_t)n) == -1)
+            return -1;
+        *echoed += (unsigned long long)n;
+    }
+}
+
+/*
+ * The same for a SOCK_SEQPACKET socket: a message comes in one piece and goes
+ * back in one. EMSGSIZE if it did not fit, for half of it is no echo. POSIX
+ * cannot tell an empty message from end of file: it ends the connection too.
+ */
+static int echo_packets(int fd, unsigned long long *echoed)
+{
+    for (;;) {
+        struct iovec part = {buffer, sizeof buffer};
+        struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+        ssize_t n = recvmsg(fd, &message, 0);
+
+        if (n == 0)
+            return 0;
+        if (n == -1 && errno == EINTR)
+            continue;
+        if (n > 0 && (message.msg_flags & MSG_TRUNC) != 0) {
+            errno = EMSGSIZE;
+            return -1;
+        }
+        if (n == -1 || write_all(fd, buffer, (size_t)n) == -1)
+            return -1;
+        *echoed += (unsigned long long)n;
+    }
+}
+
+/* Sets what a connection needs to be served. Returns 0, or -1 with errno. */
+static int configure_connection(const struct connection *c)
+{
+    const struct timeval idle = {.tv_sec = idle_seconds};
+    const struct network *network = c->from->network;
+
+    /* BSD hands on the listener's O_NONBLOCK, Linux does not. */
+    if (fcntl(c->fd, F_SETFL, 0) == -1)
+        return -1;
+    /* A client that neither sends nor reads must not keep a child for ever. */
+    if (setsockopt(c->fd, SOL_SOCKET, SO_RCVTIMEO, &idle, sizeof idle) == -1 ||
+        setsockopt(c->fd, SOL_SOCKET, SO_SNDTIMEO, &idle, sizeof idle) == -1)
+        return -1;
+    if (network->type == SOCK_SEQPACKET)
+        return fit_send_buffer(c->fd);
+    if (network->domain == AF_UNIX)
+        return 0;
+    /* Nagle's algorithm holds back the last, short segment of an echo until
+     * the client acknowledges the one before, which it puts off for 40 ms in
+     * the hope of sending data along: 23 round trips a second at 16 KiB. */
+    if (turn_on(c->fd, IPPROTO_TCP, TCP_NODELAY) == -1)
+        return -1;
+    /* Finds out, in hours, that the other machine was switched off. */
+    return turn_on(c->fd, SOL_SOCKET, SO_KEEPALIVE);
+}
+
+/* Serves one connection to its end. What goes wrong is the client's affair. */
+static void serve_connection(const struct connection *c)
+{
+    char peer[ADDRESS_SIZE], date[32] = "";
+    unsigned long long echoed = 0;
+    const char *why = "end of file";
+    int status;
+    time_t now;
+
+    format_address(peer, c->from->network, (const struct sockaddr *)&c->peer,
+                   c->peer_len);
+    if (verbose)
+        warnx("%s: %s connected", c->from->name, peer);
+    status = configure_connection(c);
+    if (status == 0)
+        status = c->from->network->type == SOCK_SEQPACKET
+                     ? echo_packets(c->fd, &echoed)
+                     : echo_stream(c->fd, &echoed);
+    if (status == -1)
+        why = strerror(errno == EAGAIN || errno == EWOULDBLOCK ? ETIMEDOUT
+                                                               : errno);
+    close(c->fd);
+    if (!verbose)
+        return;
+    now = time(NULL);
+    strftime(date, sizeof date, "%Y-%m-%d %H:%M:%S", localtime(&now));
+    warnx("%s: %s closed at %s after %llu bytes: %s", c->from->name, peer, date,
+          echoed, why);
+}
+
+/* ---- Echoing datagrams -------------------------------------------------- */
+
+/*
+ * May this sender have a reply? A datagram with the return address of another
+ * echo service would go back and forth between the two for ever, and anybody
+ * can send one. Such services are below port 1024, or are this server, or run
+ * this program elsewhere at the same port.
+ */
+static bool may_reply(const struct sockaddr_storage *peer)
+{
+    const in_port_t *port = port_of((struct sockaddr *)peer);
+
+    if (port == NULL)
+        return true;
+    for (int i = 0; i < nlisteners; i++)
+        if (listeners[i].network->type == SOCK_DGRAM &&
+            listeners[i].port == *port)
+            return false;
+    return ntohs(*port) >= PORT_RESERVED;
+}
+
+/*
+ * Echoes one datagram, if there is one. Nothing here can block or fail for
+ * others: a reply that cannot be sent at once is lost, as datagrams may be.
+ */
+static void echo_datagram(const struct listener *l)
+{
+    static bool said;
+    struct sockaddr_storage peer;
+    char name[ADDRESS_SIZE];
+    struct iovec part = {buffer, sizeof buffer};
+    union { /* for the address it came to; see configure_listener() */
+        struct cmsghdr align;
+        char space[128];
+    } control;
+    struct msghdr message = {.msg_name = &peer,
+                             .msg_namelen = sizeof peer,
+                             .msg_iov = &part,
+                             .msg_iovlen = 1,
+                             .msg_control = &control,
+                             .msg_controllen = sizeof control};
+    ssize_t n = recvmsg(l->fd, &message, 0);
+
+    /* No sender's name: an AF_UNIX socket that was never bound. */
+    if (n == -1 || message.msg_namelen == 0 ||
+        (message.msg_flags & MSG_TRUNC) != 0)
+        return;
+    if (may_reply(&peer)) {
+        /* What recvmsg() filled in, sendmsg() takes to send it back whence it
+         * came: to the peer's address, from the one that it was sent to. */
+        part.iov_len = (size_t)n;
+        message.msg_flags = 0;
+        (void)sendmsg(l->fd, &message, 0);
+    } else if (!said) {
+        said = true;
+        format_address(name, l->network, (struct sockaddr *)&peer,
+                       message.msg_namelen);
+        warnx("%s: no reply to %s, which may be an echo service itself; this "
+              "is said only once",
+              l->name, name);
+    }
+}
+
+/* ---- Signals ------------------------------------------------------------ */
+
+static const int handled[] = {SIGCHLD, SIGINT, SIGTERM, SIGHUP};
+static sigset_t handled_set;
+static volatile sig_atomic_t stop_signals; /* all but SIGCHLD ask to stop */
+static int signal_pipe[2];
+
+/*
+ * A signal that comes just before poll() comes too late for a look at a flag,
+ * and too early for EINTR: the parent would sleep on. So a signal becomes
+ * input, and the pipe is readable until the parent has seen to it.
+ */
+static void on_signal(int number)
+{
+    int saved = errno;
+
+    if (number != SIGCHLD)
+        stop_signals++;
+    if (write(signal_pipe[1], "", 1) == -1)
+        errno = saved; /* EAGAIN, it is full: then it is readable, too */
+    errno = saved;
+}
+
+static void catch_signals(void)
+{
+    struct sigaction action = {.sa_handler = on_signal}, old;
+
+    if (pipe(signal_pipe) == -1)
+        err(1, "pipe");
+    for (int end = 0; end < 2; end++)
+        if (fcntl(signal_pipe[end], F_SETFL, O_NONBLOCK) == -1)
+            err(1, "fcntl");
+    sigemptyset(&handled_set);
+    for (size_t i = 0; i < sizeof handled / sizeof *handled; i++) {
+        sigaddset(&handled_set, handled[i]);
+        sigaction(handled[i], &action, &old);
+        if (handled[i] == SIGHUP && old.sa_handler == SIG_IGN)
+            sigaction(SIGHUP, &old, NULL); /* nohup: outlive the terminal */
+    }
+    sigprocmask(SIG_UNBLOCK, &handled_set, NULL);
+}
+
+/* Empties the pipe. Many signals may be one byte, and one signal many. */
+static void clear_signals(void)
+{
+    char bytes[64];
+
+    while (read(signal_pipe[0], bytes, sizeof bytes) > 0)
+        ;
+}
+
+/* ---- Children: accept, fork, wait --------------------------------------- */
+
+static pid_t *children; /* those that are alive */
+static int nchildren;
+static struct connection unserved = {.fd = -1}; /* accepted, but fork failed */
+static long long retry_at; /* when to try again what failed; 0: now */
+static bool retry_said;
+
+/* Runs in the child: serves the connection and ends. */
+static _Noreturn void run_child(const struct connection *c)
+{
+    /* Ctrl-C goes to every process of the job, and who stops the server may
+     * signal them all. The parent alone decides; it lets children finish. */
+    for (size_t i = 0; i < sizeof handled / sizeof *handled; i++)
+        signal(handled[i], handled[i] == SIGCHLD ? SIG_DFL : SIG_IGN);
+    sigprocmask(SIG_UNBLOCK, &handled_set, NULL);
+    close(signal_pipe[0]);
+    close(signal_pipe[1]);
+    /* Or the port would stay in use as long as this connection. */
+    for (int i = 0; i < nlisteners; i++)
+        close(listeners[i].fd);
+    serve_connection(c);
+    /* exit() would remove the parent's socket files and write out, once more,
+     * what the parent had in its stdio buffers. */
+    _exit(0);
+}
+
+/* Says once that something ran out, and keeps from trying again at once. */
+static void retry_later(const struct connection *c, const char *call)
+{
+    if (!retry_said)
+        warnx("%s: %s: %s; trying again", c->from->name, call, strerror(errno));
+    retry_said = true;
+    retry_at = now_ms() + RETRY_MS;
+}
+
+/* Forks a child for the connection, or keeps it in `unserved` for later. */
+static void start_child(const struct connection *c)
+{
+    pid_t pid;
+
+    /* Blocked, or a signal for the child might run the parent's handler in
+     * it, and through the pipe they share stop the parent. */
+    sigprocmask(SIG_BLOCK, &handled_set, NULL);
+    pid = fork();
+    switch (pid) {
+    case 0:
+        run_child(c);
+    case -1: /* no dropping a client for what may pass in a moment */
+        retry_later(c, "fork");
+        unserved = *c;
+        break;
+    default:
+        /* The parent's copy must go: the client sees end of file only when
+         * the last copy closes, and here it would never be closed. */
+        close(c->fd);
+        unserved.fd = -1;
+        children[nchildren++] = pid;
+        retry_said = false;
+    }
+    sigprocmask(SIG_UNBLOCK, &handled_set, NULL);
+}
+
+static bool may_accept(void)
+{
+    return retry_at == 0 && unserved.fd == -1 && nchildren < max_children;
+}
+
+static void accept_connection(const struct listener *l)
+{
+    struct connection c = {.from = l, .peer_len = sizeof c.peer};
+
+    c.fd = accept(l->fd, (struct sockaddr *)&c.peer, &c.peer_len);
+    if (c.fd != -1) {
+        start_child(&c);
+        return;
+    }
+    switch (errno) {
+    case EINTR:
+    case EAGAIN: /* the client left between poll() and accept() */
+#if EWOULDBLOCK != EAGAIN
+    case EWOULDBLOCK:
+#endif
+    case ECONNABORTED:
+    case EPROTO: /* what follows is news of the network, on Linux */
+    case ENETDOWN:
+    case ENETUNREACH:
+    case EHOSTDOWN:
+    case EHOSTUNREACH:
+    case ENOPROTOOPT:
+    case EOPNOTSUPP:
+    case EPERM:
+        return;
+    default: /* EMFILE, ENFILE, ENOBUFS, ENOMEM: the client is still in the
+              * backlog, so poll() would return for it at once, again and
+              * again, and this loop take all of a processor. */
+        retry_later(&c, "accept");
+    }
+}
+
+/*
+ * Takes note of the children that ended. They are zombies until waited for,
+ * and one SIGCHLD may stand for many: so wait for all there are, each time.
+ */
+static void reap_children(void)
+{
+    int status;
+    pid_t pid;
+
+    while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+        for (int i = 0; i < nchildren; i++)
+            if (children[i] == pid)
+                children[i] = children[--nchildren];
+        if (WIFSIGNALED(status))
+            warnx("child %ld: killed by signal %d", (long)pid,
+                  WTERMSIG(status));
+        retry_at = 0; /* there is room again */
+    }
+}
+
+/* ---- The server: wait for whatever comes next --------------------------- */
+
+/* Until a signal asks to stop. Every socket gets one turn in every round, so
+ * that a flood on one of them does not keep the others waiting. */
+static void serve(void)
+{
+    struct pollfd *ready = calloc((size_t)nlisteners + 1, sizeof *ready);
+
+    if (ready == NULL)
+        err(1, "calloc");
+    while (stop_signals == 0) {
+        ready[0].fd = signal_pipe[0];
+        ready[0].events = POLLIN;
+        for (int i = 0; i < nlisteners; i++) {
+            bool wanted =
+                listeners[i].network->type == SOCK_DGRAM || may_accept();
+
+            ready[i + 1].fd = wanted ? listeners[i].fd : -1;
+            ready[i + 1].events = POLLIN;
+        }
+        if (poll(ready, (nfds_t)nlisteners + 1, retry_at ? RETRY_MS : -1) == -1)
+            continue;
+        if (ready[0].revents != 0) {
+            clear_signals();
+            reap_children();
+        }
+        if (retry_at != 0 && now_ms() >= retry_at)
+            retry_at = 0;
+        if (retry_at == 0 && unserved.fd != -1)
+            start_child(&unserved);
+        for (int i = 0; i < nlisteners; i++) {
+            if (ready[i + 1].revents == 0)
+                continue;
+            if (listeners[i].network->type == SOCK_DGRAM)
+                echo_datagram(&listeners[i]);
+            else if (may_accept())
+                accept_connection(&listeners[i]);
+        }
+    }
+    free(ready);
+}
+
+/* Lets the children finish, but not for ever, nor past a second signal. */
+static void drain(void)
+{
+    struct pollfd signals = {.fd = signal_pipe[0], .events = POLLIN};
+    long long left, deadline = now_ms() + DRAIN_MS;
+
+    close_listeners();
+    if (unserved.fd != -1)
+        close(unserved.fd);
+    while (nchildren > 0 && stop_signals < 2 &&
+           (left = deadline - now_ms()) > 0) {
+        (void)poll(&signals, 1, (int)left);
+        clear_signals();
+        reap_children();
+    }
+    if (nchildren > 0)
+        warnx("cutting off %d connections", nchildren);
+    for (int i = 0; i < nchildren; i++)
+        kill(children[i], SIGKILL);
+    for (int i = 0; i < nchildren; i++)
+        while (waitpid(children[i], NULL, 0) == -1 && errno == EINTR)
+            ;
+}
+
+/*
+ * For inetd and its kind, which accept() and then start a program for each
+ * client: serves the one connection that is standard input, to its end.
+ */
+static void serve_stdin(void)
+{
+    struct listener l = {.fd = -1};
+    struct connection c = {.fd = STDIN_FILENO, .from = &l};
+    struct sockaddr_storage local;
+    socklen_t len = sizeof local, type_len;
+    struct stat in, log;
+    int type;
+
+    /* inetd makes the connection standard error, too, and a log line would go
+     * to the client. */
+    if (fstat(STDIN_FILENO, &in) == 0 && S_ISSOCK(in.st_mode) &&
+        fstat(STDERR_FILENO, &log) == 0 && in.st_dev == log.st_dev &&
+        in.st_ino == log.st_ino &&
+        (close(STDERR_FILENO) == -1 || hold_standard_descriptors() == -1))
+        exit(1);
+    c.peer_len = sizeof c.peer;
+    type_len = sizeof type;
+    if (getsockopt(c.fd, SOL_SOCKET, SO_TYPE, &type, &type_len) == -1)
+        err(1, "standard input: getsockopt");
+    if (getsockname(c.fd, (struct sockaddr *)&local, &len) == -1)
+        err(1, "standard input: getsockname");
+    if (getpeername(c.fd, (struct sockaddr *)&c.peer, &c.peer_len) == -1)
+        err(1, "standard input: getpeername");
+    for (size_t i = 0; i < sizeof networks / sizeof *networks; i++)
+        if (networks[i].domain == local.ss_family && networks[i].type == type)
+            l.network = &networks[i];
+    if (l.network == NULL || type == SOCK_DGRAM)
+        errx(1, "standard input: not a connection");
+    format_address(l.name, l.network, (struct sockaddr *)&local, len);
+    serve_connection(&c);
+}
+
+/* ---- Command line ------------------------------------------------------- */
+
+static _Noreturn void usage(FILE *out)
+{
+    fputs("usage: server [-hiv] [-m CHILDREN] [-t SECONDS] [ENDPOINT...]\n"
+          "\n"
+          "Sends back whatever a client sends, until SIGINT or SIGTERM.\n"
+          "\n"
+          "  -h           print this\n"
+          "  -i           serve the one connection that is standard input\n"
+          "  -m CHILDREN  serve so many connections at a time (512)\n"
+          "  -t SECONDS   close a connection on which nothing moves for so\n"
+          "               long (300; 0: never)\n"
+          "  -v           log each connection\n"
+          "\n"
+          "An ENDPOINT is NETWORK[:ADDRESS]; without any: tcp udp unix\n"
+          "  tcp, tcp4, tcp6, udp, udp4, udp6   [HOST:]PORT (7777)\n"
+          "  unix, unixgram, unixpacket         PATH (NETWORK.sock)\n"
+          "No HOST means this machine only, * every interface, PORT 0 any.\n",
+          out);
+    exit(out == stdout ? 0 : 2);
+}
+
+/* A number from the command line, or the end with what is wrong with it. */
+static int option_number(int option, long min, long max)
+{
+    long number = parse_number(optarg, min, max);
+
+    if (number == -1) {
+        warnx("-%c %s: not a whole number from %ld to %ld", option, optarg, min,
+              max);
+        usage(stderr);
+    }
+    return (int)number;
+}
+
+/* Opens all endpoints, then announces them: nothing is said too early. */
+static void open_endpoints(const char *const *texts, int n)
+{
+    struct endpoint *endpoints = calloc((size_t)n, sizeof *endpoints);
+
+    if (endpoints == NULL)
+        err(1, "calloc");
+    for (int i = 0; i < n; i++) {
+        if (parse_endpoint(texts[i], &endpoints[i]) == -1) {
+            warnx("%s: %s", texts[i], endpoints[i].reason);
+            usage(stderr);
+        }
+    }
+    atexit(close_listeners);
+    for (int i = 0; i < n; i++) {
+        open_endpoint(&endpoints[i]);
+        release_endpoint(&endpoints[i]);
+    }
+    free(endpoints);
+    for (int i = 0; i < nlisteners; i++)
+        warnx("listening on %s", listeners[i].name);
+}
+
+int main(int argc, char **argv)
+{
+    static const char *const usual[] = {"tcp", "udp", "unix"};
+    bool inetd = false;
+    int option;
+
+    if (hold_standard_descriptors() == -1)
+        return 1;
+    /* One write() a line: the lines of two processes do not mix. */
+    setvbuf(stderr, NULL, _IOLBF, BUFSIZ);
+    if (argc > 1 && strcmp(argv[1], "--help") == 0)
+        usage(stdout);
+    while ((option = getopt(argc, argv, "him:t:v")) != -1) {
+        switch (option) {
+        case 'h':
+            usage(stdout);
+        case 'i':
+            inetd = true;
+            break;
+        case 'm':
+            max_children = option_number(option, 1, 1000000);
+            break;
+        case 't':
+            idle_seconds = option_number(option, 0, 1000000);
+            break;
+        case 'v':
+            verbose = true;
+            break;
+        default:
+            usage(stderr);
+        }
+    }
+    /* Or a write() to a client that is gone ends the process. */
+    signal(SIGPIPE, SIG_IGN);
+    if (inetd && optind < argc) {
+        warnx("%s: -i takes no endpoint", argv[optind]);
+        usage(stderr);
+    }
+    if (inetd) {
+        serve_stdin();
+        return 0;
+    }
+    umask(S_IRWXG | S_IRWXO); /* a socket file is for its owner alone */
+    catch_signals();
+    children = calloc((size_t)max_children, sizeof *children);
+    if (children == NULL)
+        err(1, "calloc");
+    if (optind < argc)
+        open_endpoints((const char *const *)argv + optind, argc - optind);
+    else
+        open_endpoints(usual, 3);
+    serve();
+    drain();
+    return 0;
+}

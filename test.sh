@@ -1,0 +1,553 @@
+#!/bin/sh
+# test.sh - the echo server and its client at work.
+#
+# usage: sh test.sh        run the tests; the last line is "N passed, N failed"
+#        sh test.sh demo   show a server, and a client on each kind of socket
+#
+# The servers take port 0, so that the system gives them a free one, and are
+# used when they have announced it: no port is fixed, and nothing has to guess
+# how long a server takes to start. Everything happens in a folder of its own.
+
+set -u
+LC_ALL=C
+export LC_ALL
+here=$(cd "$(dirname "$0")" && pwd)
+dir=$(mktemp -d "${TMPDIR:-/tmp}/echo-test.XXXXXX") || exit 1
+cd "$dir" || exit 1
+mkdir private
+TMPDIR=$dir/private # where the client makes its private folders
+export TMPDIR
+server='' keeper='' held='' passed=0 failed=0 skipped=0
+
+# ---- Helpers ----------------------------------------------------------------
+
+pass() {
+    passed=$((passed + 1))
+    echo "ok      $1"
+}
+
+fail() {
+    failed=$((failed + 1))
+    echo "FAILED  $1"
+}
+
+skip() {
+    skipped=$((skipped + 1))
+    echo "SKIP    $1"
+}
+
+# check NAME COMMAND...: passes if the command succeeds.
+check() {
+    name=$1
+    shift
+    if "$@"; then pass "$name"; else fail "$name"; fi
+}
+
+# A deadline for everything: 124 is the status of what took longer.
+command -v timeout >/dev/null || timeout() {
+    shift
+    "$@"
+}
+
+client() {
+    timeout 20 "$here/client" "$@"
+}
+
+# until_true COMMAND...: waits for something that happens soon.
+until_true() {
+    tries=0
+    until "$@"; do
+        tries=$((tries + 1))
+        [ $tries -lt 200 ] || return 1
+        sleep 0.05
+    done
+}
+
+# start ARGUMENT...: starts a server in the background, with its log in the file
+# "log", and waits until it listens. Every process of the server has the writing
+# end of the pipe "alive"; its reader sees end of file when the last one is gone.
+start() {
+    [ -z "$server" ] || stop KILL
+    : >log
+    rm -f alive gone
+    mkfifo alive
+    {
+        cat alive
+        : >gone
+    } &
+    keeper=$!
+    "$here/server" "$@" 2>>log 3>alive &
+    server=$!
+    until_true announced
+}
+
+announced() {
+    grep -q 'listening on' log || [ -e gone ]
+}
+
+# address NETWORK [PATTERN]: where the server listens.
+address() {
+    until_true grep -q "listening on $1:.*${2:-}" log
+    sed -n "s/.*listening on \($1:.*${2:-}.*\)/\1/p" log | head -n 1
+}
+
+# stop [SIGNAL]: ends the server; its exit status is the result.
+stop() {
+    kill -s "${1:-TERM}" $server 2>/dev/null
+    wait $server 2>/dev/null
+    status=$?
+    server=''
+    return $status
+}
+
+# Have all processes of the server ended?
+all_gone() {
+    until_true [ -e gone ]
+}
+
+not() {
+    ! "$@"
+}
+
+# However this ends, no process and no file is left.
+cleanup() {
+    for pid in $server $keeper $held $watchdog; do
+        kill -s TERM "$pid" 2>/dev/null
+    done
+    cd / && rm -rf "$dir"
+}
+trap cleanup EXIT
+trap 'echo "interrupted, or out of time"; exit 1' HUP INT TERM
+
+# It never takes longer than that, whatever goes wrong.
+{
+    trap 'kill $!; exit' TERM
+    sleep "${TEST_SECONDS:-60}" &
+    wait $!
+    kill -s TERM $$
+} &
+watchdog=$!
+
+# ---- The demonstration ------------------------------------------------------
+
+demo() {
+    start tcp:0 udp:0 unix unixgram unixpacket
+    address unixpacket >/dev/null
+    echo "\$ ./server tcp:0 udp:0 unix unixgram unixpacket &"
+    cat log
+    # shellcheck disable=SC2013 # no address has a space
+    for where in $(sed -n 's/.*listening on //p' log); do
+        echo "\$ echo 'Hello, ${where%%:*}!' | ./client $where"
+        echo "Hello, ${where%%:*}!" | client "$where"
+    done
+    echo "\$ kill %1"
+    stop
+}
+
+if [ "${1:-}" = demo ]; then
+    demo
+    exit
+fi
+
+# ---- The input --------------------------------------------------------------
+
+i=0 # all 256 byte values, and no newline at the end
+while [ $i -lt 256 ]; do
+    # shellcheck disable=SC2059 # the format is the point
+    printf "\\$(printf %03o $i)"
+    i=$((i + 1))
+done >bytes
+: >empty
+printf 'no newline' >short
+head -c 16777216 /dev/urandom >big
+i=0
+while [ $i -lt 1000 ]; do
+    echo "line $i"
+    i=$((i + 1))
+done >lines
+
+# same ENDPOINT FILE: does the file come back from there as it was?
+same() {
+    client -w 10 "$1" <"$2" >out && cmp -s out "$2"
+}
+
+# ---- Every network ----------------------------------------------------------
+
+networks='tcp4 udp4 unix unixgram unixpacket'
+if start tcp6:0 && [ ! -e gone ]; then
+    networks="$networks tcp6 udp6"
+else
+    skip "IPv6: this machine has none"
+fi
+stop 2>/dev/null
+
+endpoint() {
+    case $1 in
+    tcp* | udp*) echo "$1:0" ;;
+    *) echo "$1" ;;
+    esac
+}
+
+# shellcheck disable=SC2046 # one word for each network is what we want
+start -v $(for n in $networks; do endpoint "$n"; done)
+for n in $networks; do
+    at=$(address "$n")
+    check "$n: all 256 byte values, no newline at the end" same "$at" bytes
+    check "$n: a short message" same "$at" short
+    check "$n: empty input" same "$at" empty
+    check "$n: 1000 lines, complete and in order" same "$at" lines
+    case $n in
+    udp* | unixgram) ;; # a datagram at a time: not for large input
+    *) check "$n: 16 MiB both ways at once" same "$at" big ;;
+    esac
+done
+
+# ---- Many clients, and bad ones ---------------------------------------------
+
+tcp=$(address tcp4)
+
+twenty_at_once() {
+    pids=''
+    for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+        { sed "s/^/$i /" lines | client -w 10 "$1" >"out.$i"; } &
+        pids="$pids $!"
+    done
+    for pid in $pids; do wait "$pid" || return 1; done
+    for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+        sed "s/^/$i /" lines | cmp -s - "out.$i" || return 1
+    done
+}
+check "tcp4: 20 clients at once, each gets its own" twenty_at_once "$tcp"
+check "unix: 20 clients at once, each gets its own" twenty_at_once unix
+check "unixgram: 20 clients at once, each gets its own" twenty_at_once unixgram
+
+# hold NAME ENDPOINT: a client that stays connected, until its input, the pipe
+# "NAME.in" on descriptor 8, is closed. It has had one line echoed.
+hold() {
+    mkfifo "$1.in"
+    "$here/client" -w 20 "$2" <"$1.in" >"$1.out" 2>"$1.err" 8>&- &
+    held=$!
+    exec 8>"$1.in"
+    echo hold >&8
+    until_true grep -q hold "$1.out"
+}
+
+# release: closes the input of the client that is held; its status is the result
+release() {
+    exec 8>&-
+    wait $held
+}
+
+held_client_is_alone() {
+    hold idle "$tcp"
+    same "$tcp" big
+    alone=$?
+    release && return $alone
+}
+check "a client that says nothing holds up nobody" held_client_is_alone
+
+# Its echo fills all buffers, the server's child blocks, and nobody else.
+deaf_client_is_alone() {
+    mkfifo deaf.out
+    "$here/client" "$tcp" <big >deaf.out 2>deaf.err &
+    deaf=$!
+    exec 7<deaf.out
+    same "$tcp" big
+    alone=$?
+    exec 7<&- # reads nothing: the client gets EPIPE
+    wait $deaf
+    [ $? -eq 1 ] && grep -q 'standard output: write: Broken pipe' deaf.err &&
+        return $alone
+}
+check "a client that does not read holds up nobody" deaf_client_is_alone
+
+killed_client_is_alone() {
+    hold killed "$tcp"
+    kill -s KILL $held
+    release 2>/dev/null
+    same "$tcp" bytes
+}
+check "a client that is killed harms nobody" killed_client_is_alone
+
+logged() {
+    grep -q "$1.* connected" log && grep -q "$1.* closed at .* after 256 bytes: end of file" log
+}
+check "-v logs who, when, how many bytes, and why" logged tcp4:127.0.0.1
+check "the server ends with status 0 at SIGTERM" stop
+check "no process of the server is left" all_gone
+check "no socket file is left" not ls ./*.sock 2>/dev/null
+check "no file of a client is left" rmdir private
+mkdir private
+
+# ---- The end of the server --------------------------------------------------
+
+# With nobody there, at once; with a client, when that is done.
+drains() {
+    start tcp4:0
+    hold drain "$(address tcp4)"
+    kill -s "$1" $server
+    until_true not same "$(address tcp4)" short 2>/dev/null || return 1
+    echo 'still served' >&8
+    until_true grep -q 'still served' drain.out || return 1
+    release && wait $server && all_gone && rm drain.*
+}
+check "SIGTERM: no new clients, the old one is served to its end" drains TERM
+check "SIGINT: the same" drains INT
+
+# Two different ones: two SIGTERMs might become one on the way.
+kill_twice() {
+    kill -s TERM $server
+    kill -s INT $server
+    wait $server
+}
+
+cut_short() {
+    start tcp4:0
+    hold cut "$(address tcp4)"
+    kill_twice && all_gone || return 1
+    release
+    [ $? -le 1 ] && rm cut.*
+}
+check "a second signal cuts that short" cut_short
+
+five_seconds() {
+    start tcp4:0
+    hold slow "$(address tcp4)"
+    from=$(date +%s)
+    stop && all_gone && [ $(($(date +%s) - from)) -le 6 ] || return 1
+    release
+    [ $? -le 1 ] && rm slow.*
+}
+check "a client that never ends is cut off after 5 seconds" five_seconds
+
+# The server closes first, so that its port is in TIME_WAIT afterwards.
+starts_again() {
+    start tcp4:0
+    at=$(address tcp4)
+    hold again "$at"
+    kill_twice
+    release
+    start "$at" && same "$at" short && stop && rm again.*
+}
+check "another server can use the port at once" starts_again
+
+# ---- The socket file --------------------------------------------------------
+
+# refused STATUS PATTERN COMMAND...: does it end with that status, and a line on
+# standard error that matches? For status 2 the usage follows.
+refused() {
+    want=$1 pattern=$2
+    shift 2
+    timeout 10 "$@" </dev/null >out 2>err
+    [ $? -eq "$want" ] && head -n 1 err | grep -q "$pattern" && [ ! -s out ] || return 1
+    if [ "$want" -eq 2 ]; then grep -q '^usage: ' err; else [ "$(wc -l <err)" -eq 1 ]; fi
+}
+
+private_file() {
+    start unix
+    [ "$(find unix.sock -type s ! -perm -040 ! -perm -020 ! -perm -04 ! -perm -02)" ]
+}
+check "it is for its owner alone" private_file
+check "a live server's is refused" \
+    refused 1 '^server: unix:unix.sock: bind: Address already in use$' "$here/server" unix
+check "another type of socket, too" \
+    refused 1 'unixgram:unix.sock: bind: Address already in use$' "$here/server" unixgram:unix.sock
+check "and it still works" same unix short
+
+stale() {
+    stop KILL 2>/dev/null
+    [ -S unix.sock ] && start unix && same unix short && stop && [ ! -e unix.sock ]
+}
+check "one that a killed server left is replaced" stale
+
+echo precious >file
+mkdir folder
+ln -s file link
+ln -s nowhere dangling
+for path in file folder link dangling; do
+    check "a $path is not replaced" \
+        refused 1 "^server: unix:$path: bind: Address already in use$" "$here/server" "unix:$path"
+done
+check "and stays as it was" [ "$(cat link)$(ls -d folder)$(readlink dangling)" = preciousfoldernowhere ]
+
+not_mine() {
+    start unix
+    mv unix.sock mine
+    echo precious >unix.sock
+    stop && [ "$(cat unix.sock)" = precious ] && rm unix.sock mine
+}
+check "at the end, only the server's own is removed" not_mine
+
+long=$(printf '%0200d' 0)
+check "a path that is too long is an error" \
+    refused 1 "^server: unix:$long: sun_path: File name too long$" "$here/server" "unix:$long"
+check "a folder that is missing, too" \
+    refused 1 '^server: unix:none/x: bind: No such file or directory$' "$here/server" unix:none/x
+check "a start that fails leaves nothing behind" \
+    refused 1 'none/x' "$here/server" tcp4:0 unix unixgram unix:none/x
+check "neither file nor announcement" [ ! -e unix.sock -a ! -e unixgram.sock ]
+
+# ---- Limits -----------------------------------------------------------------
+
+one_at_a_time() {
+    start -m 1 tcp4:0
+    at=$(address tcp4)
+    hold first "$at"
+    "$here/client" -w 10 "$at" <short >second.out 8>&- &
+    second=$!
+    refused 1 'recv\|poll' "$here/client" -w 1 "$at" || return 1 # waits
+    release && wait $second && cmp -s short second.out && stop && rm first.*
+}
+check "-m 1: the second client waits, and is served" one_at_a_time
+
+nothing_moves() {
+    start -v -t 1 tcp4:0
+    hold idle2 "$(address tcp4)"
+    until_true grep -q 'after 5 bytes: Connection timed out' log || return 1
+    release
+    stop && rm idle2.*
+}
+check "-t 1: a connection on which nothing moves is closed" nothing_moves
+
+does_not_read() {
+    start -v -t 1 unix
+    mkfifo deaf2.out
+    "$here/client" unix <big >deaf2.out 2>deaf2.err &
+    deaf=$!
+    exec 7<deaf2.out
+    until_true grep -q 'after [0-9]* bytes: Connection timed out' log || return 1
+    exec 7<&-
+    wait $deaf
+    stop
+}
+check "-t 1: nor does one last whose client does not read" does_not_read
+
+# 0, 1, 2, two for signals, the socket: no descriptor is left for a connection,
+# and poll() says all the time that there is one to accept.
+no_descriptors() {
+    : >log
+    # shellcheck disable=SC3045 # not in POSIX sh, but in every one
+    (ulimit -n 6 && exec "$here/server" unix) 2>log &
+    server=$!
+    until_true grep -q 'listening on' log
+    refused 1 'nothing could be' "$here/client" -w 1 unix &&
+        [ "$(grep -c 'unix:unix.sock: accept: Too many open files' log)" = 1 ] && stop
+}
+check "out of descriptors: the server says so, once, and goes on" no_descriptors
+
+# ---- Standard input, output and error ---------------------------------------
+
+# The next socket would have been number 2, and its peer would get the log.
+closed_descriptors() {
+    "$here/server" -v unix <&- >&- 2>&- &
+    server=$!
+    until_true [ -S unix.sock ] && same unix bytes && stop
+}
+check "server: started with 0, 1 and 2 closed" closed_descriptors
+
+start unix unixgram
+for network in unix unixgram; do
+    client="'$here/client' -w 10 $network"
+    check "$network client: standard input is closed" \
+        refused 1 '^client: standard input: read: Bad file descriptor$' \
+        sh -c "$client <&-"
+    check "$network client: standard input is a folder" \
+        refused 1 '^client: standard input: read: Is a directory$' \
+        sh -c "$client </"
+    check "$network client: standard output is closed" \
+        refused 1 '^client: standard output: write: Bad file descriptor$' \
+        sh -c "echo x | $client >&-"
+    if [ -c /dev/full ]; then
+        check "$network client: standard output is full" \
+            refused 1 '^client: standard output: write: No space left on device$' \
+            sh -c "echo x | $client >/dev/full"
+    else
+        skip "$network client: standard output is full: there is no /dev/full"
+    fi
+done
+stop
+
+# ---- A server that does not do its part -------------------------------------
+
+# Frozen, it is still reachable; it just does not answer.
+start tcp4:0 udp4:0 unixgram
+tcp=$(address tcp4) udp=$(address udp4)
+kill -s STOP $server
+check "a connection that gets no answer: -w ends it" \
+    refused 1 "^client: $tcp: poll: nothing could be sent or received for 1 s" \
+    sh -c "echo x | '$here/client' -w 1 $tcp"
+check "a datagram that gets no answer is reported as lost" \
+    refused 1 "^client: $udp: recv: no echo of message 1 (2 bytes)" \
+    sh -c "echo x | '$here/client' -w 1 $udp"
+
+folders() {
+    ls private/*/socket
+}
+killed_midway() {
+    echo x | "$here/client" -w 20 unixgram >/dev/null &
+    held=$!
+    until_true folders >/dev/null 2>&1 && kill -s KILL $held
+    until_true rmdir private 2>/dev/null && mkdir private
+}
+check "unixgram: a client that is killed leaves no file" killed_midway
+
+answers_late() {
+    same "$udp" lines &
+    held=$!
+    sleep 2 # the client has sent the first line twice
+    kill -s CONT "$server"
+    wait $held
+}
+check "udp4: late and double answers do no harm" answers_late
+stop
+
+check "nobody listens: tcp4" \
+    refused 1 "^client: $tcp: connect: Connection refused$" "$here/client" "$tcp"
+check "nobody listens: udp4" \
+    refused 1 "^client: $udp: recv: Connection refused$" sh -c "echo x | '$here/client' $udp"
+check "no socket file" \
+    refused 1 '^client: unix:unix.sock: connect: No such file or directory$' "$here/client" unix
+check "a host that does not exist" \
+    refused 1 '^client: tcp:no.such.host.invalid:80: getaddrinfo: ' \
+    "$here/client" tcp:no.such.host.invalid:80
+
+closes_early() {
+    start tcp4:0
+    hold early "$(address tcp4)"
+    kill_twice
+    wait $held # its input is open, but nothing in it was left unsent
+    early=$?
+    exec 8>&-
+    server='' held=''
+    [ $early -eq 0 ] && rm early.*
+}
+check "the client ends when the server has closed" closes_early
+
+# ---- Wrong usage ------------------------------------------------------------
+
+for program in server client; do
+    for wrong in nosuch tcp5 '' tcp: unix: tcp:70000 tcp:-1 tcp:x tcp:: tcp:::1 \
+        tcp::80 'tcp:[::1]' tcp:localhost: udp:65536 tcp4:127.0.0.1:99999999999999999999; do
+        check "$program '$wrong' is wrong usage" \
+            refused 2 "^$program: .*: [a-z]" "$here/$program" "$wrong"
+    done
+    check "$program: an unknown option" refused 2 "^.*$program: .*" "$here/$program" -Z
+done
+for wrong in -t -t-1 -tx -t9999999999 -m0 '-m ' '-i tcp'; do
+    # shellcheck disable=SC2086 # some are two words
+    check "server $wrong is wrong usage" refused 2 server: "$here/server" $wrong
+done
+for wrong in -w -w-1 '-w 1s' 'tcp udp'; do
+    # shellcheck disable=SC2086
+    check "client $wrong is wrong usage" refused 2 client: "$here/client" $wrong
+done
+
+# ---- The result -------------------------------------------------------------
+
+check "no file of a client is left" rmdir private
+if [ $skipped -gt 0 ]; then
+    echo "$passed passed, $failed failed, $skipped skipped"
+else
+    echo "$passed passed, $failed failed"
+fi
+[ $failed -eq 0 ]
