@@ -109,10 +109,22 @@ not() {
     ! "$@"
 }
 
+# refused STATUS PATTERN COMMAND...: does it end with that status, and a line on
+# standard error that matches? For status 2 the usage follows. The words for an
+# errno differ from one C library to the next: only what they share is looked at.
+refused() {
+    want=$1 pattern=$2
+    shift 2
+    timeout 10 "$@" </dev/null >out 2>err
+    [ $? -eq "$want" ] && head -n 1 err | grep -q "$pattern" && [ ! -s out ] || return 1
+    if [ "$want" -eq 2 ]; then grep -q '^usage: ' err; else [ "$(wc -l <err)" -eq 1 ]; fi
+}
+
 # However this ends, no process and no file is left.
 cleanup() {
-    for pid in $server $keeper $held $watchdog; do
-        kill -s TERM "$pid" 2>/dev/null
+    kill -s TERM $watchdog
+    for pid in $server $held $keeper; do
+        kill -s KILL "$pid" 2>/dev/null
     done
     cd / && rm -rf "$dir"
 }
@@ -333,25 +345,15 @@ check "another server can use the port at once" starts_again
 
 # ---- The socket file --------------------------------------------------------
 
-# refused STATUS PATTERN COMMAND...: does it end with that status, and a line on
-# standard error that matches? For status 2 the usage follows.
-refused() {
-    want=$1 pattern=$2
-    shift 2
-    timeout 10 "$@" </dev/null >out 2>err
-    [ $? -eq "$want" ] && head -n 1 err | grep -q "$pattern" && [ ! -s out ] || return 1
-    if [ "$want" -eq 2 ]; then grep -q '^usage: ' err; else [ "$(wc -l <err)" -eq 1 ]; fi
-}
-
 private_file() {
     start unix
     [ "$(find unix.sock -type s ! -perm -040 ! -perm -020 ! -perm -04 ! -perm -02)" ]
 }
 check "it is for its owner alone" private_file
 check "a live server's is refused" \
-    refused 1 '^server: unix:unix.sock: bind: Address already in use$' "$here/server" unix
+    refused 1 '^server: unix:unix.sock: bind: Address .*in use$' "$here/server" unix
 check "another type of socket, too" \
-    refused 1 'unixgram:unix.sock: bind: Address already in use$' "$here/server" unixgram:unix.sock
+    refused 1 'unixgram:unix.sock: bind: Address .*in use$' "$here/server" unixgram:unix.sock
 check "and it still works" same unix short
 
 stale() {
@@ -366,7 +368,7 @@ ln -s file link
 ln -s nowhere dangling
 for path in file folder link dangling; do
     check "a $path is not replaced" \
-        refused 1 "^server: unix:$path: bind: Address already in use$" "$here/server" "unix:$path"
+        refused 1 "^server: unix:$path: bind: Address .*in use$" "$here/server" "unix:$path"
 done
 check "and stays as it was" [ "$(cat link)$(ls -d folder)$(readlink dangling)" = preciousfoldernowhere ]
 
@@ -380,7 +382,7 @@ check "at the end, only the server's own is removed" not_mine
 
 long=$(printf '%0200d' 0)
 check "a path that is too long is an error" \
-    refused 1 "^server: unix:$long: sun_path: File name too long$" "$here/server" "unix:$long"
+    refused 1 "^server: unix:$long: sun_path: File *name too long$" "$here/server" "unix:$long"
 check "a folder that is missing, too" \
     refused 1 '^server: unix:none/x: bind: No such file or directory$' "$here/server" unix:none/x
 check "a start that fails leaves nothing behind" \
@@ -403,7 +405,7 @@ check "-m 1: the second client waits, and is served" one_at_a_time
 nothing_moves() {
     start -v -t 1 tcp4:0
     hold idle2 "$(address tcp4)"
-    until_true grep -q 'after 5 bytes: Connection timed out' log || return 1
+    until_true grep -q 'after 5 bytes: .* timed out' log || return 1
     release
     stop && rm idle2.*
 }
@@ -415,7 +417,7 @@ does_not_read() {
     "$here/client" unix <big >deaf2.out 2>deaf2.err &
     deaf=$!
     exec 7<deaf2.out
-    until_true grep -q 'after [0-9]* bytes: Connection timed out' log || return 1
+    until_true grep -q 'after [0-9]* bytes: .* timed out' log || return 1
     exec 7<&-
     wait $deaf
     stop
@@ -425,13 +427,14 @@ check "-t 1: nor does one last whose client does not read" does_not_read
 # 0, 1, 2, two for signals, the socket: no descriptor is left for a connection,
 # and poll() says all the time that there is one to accept.
 no_descriptors() {
+    [ -z "$server" ] || stop KILL
     : >log
     # shellcheck disable=SC3045 # not in POSIX sh, but in every one
     (ulimit -n 6 && exec "$here/server" unix) 2>log &
     server=$!
     until_true grep -q 'listening on' log
     refused 1 'nothing could be' "$here/client" -w 1 unix &&
-        [ "$(grep -c 'unix:unix.sock: accept: Too many open files' log)" = 1 ] && stop
+        [ "$(grep -c 'unix:unix.sock: accept: ' log)" = 1 ] && stop
 }
 check "out of descriptors: the server says so, once, and goes on" no_descriptors
 
@@ -439,6 +442,7 @@ check "out of descriptors: the server says so, once, and goes on" no_descriptors
 
 # The next socket would have been number 2, and its peer would get the log.
 closed_descriptors() {
+    [ -z "$server" ] || stop KILL
     "$here/server" -v unix <&- >&- 2>&- &
     server=$!
     until_true [ -S unix.sock ] && same unix bytes && stop
