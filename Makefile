@@ -1,5 +1,6 @@
 # make          builds server and client
 # make demo     shows them at work on every kind of socket
+# make bench    measures the server
 # make test     runs the tests (make check is the same)
 # make install  as echo-server and echo-client below $(DESTDIR)$(PREFIX)/bin
 #
@@ -23,6 +24,9 @@ client: client.c common.h
 demo: all
 	@sh test.sh demo
 
+bench: all
+	@sh test.sh bench
+
 test check: all
 	@sh test.sh
 
@@ -37,4 +41,4 @@ uninstall:
 clean:
 	rm -f server client
 
-.PHONY: all demo test check install uninstall clean
+.PHONY: all demo bench test check install uninstall clean

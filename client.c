@@ -3,6 +3,8 @@
  * input to the server and what comes back to standard output.
  *
  * usage: client [-hv] [-w SECONDS] [ENDPOINT]
+ *        client -n CONNECTIONS [-c CLIENTS] [-r ROUNDS] [-s BYTES] [-v]
+ *               [-w SECONDS] [ENDPOINT]
  *
  * Exit status: 0 when all is sent and the server has closed, 1 if anything
  * failed or was left unsent, 2 for wrong usage.
@@ -27,7 +29,8 @@
 
 #define MESSAGE_MAX 65507 /* the largest over UDP: 65535 less two headers */
 #define TRIES       3     /* for a datagram and its echo */
-#define RETRY_MS    10    /* when an AF_UNIX backlog is full */
+#define PROGRESS_NS 200000000
+#define RETRY_MS    10 /* when an AF_UNIX backlog is full */
 
 /* One direction: bytes on their way from one descriptor to another. */
 struct flow {
@@ -40,6 +43,7 @@ struct flow {
 static struct flow up, down; /* to the server, from the server */
 static long patience_ms;     /* how long nothing may move; -1: for ever */
 static bool verbose;
+static int parent_pipe = -1; /* says end of file when the parent has ended */
 
 /* ---- Connecting: socket, connect ---------------------------------------- */
 
@@ -80,11 +84,31 @@ static int connect_within(int fd, const struct addrinfo *info, long limit)
     return error == 0 ? 0 : -1;
 }
 
-static pid_t remover; /* see bind_private() */
-static int remover_pipe = -1;
+#define OWN_NAME "/socket"
 
-/* At exit(): has the private folder removed, and waits until it is. */
-static void remove_private(void)
+static struct sockaddr_un own = {.sun_family = AF_UNIX}; /* folder, name */
+static char folder[sizeof own.sun_path - sizeof OWN_NAME];
+static pid_t remover; /* of both; 0 while there is none */
+static int remover_pipe;
+
+/* Removes the folder when the reading end of its pipe says end of file. */
+static _Noreturn void run_remover(int pipe_end)
+{
+    char byte;
+
+    setsid(); /* or a "kill -9" of the whole job takes it along */
+    /* Who waits for the end of our output is not to wait for this. */
+    for (int i = STDIN_FILENO; i <= STDERR_FILENO; i++)
+        close(i);
+    while (read(pipe_end, &byte, 1) == -1 && errno == EINTR)
+        ;
+    unlink(own.sun_path);
+    rmdir(folder);
+    _exit(0);
+}
+
+/* At exit(): has the folder removed, and waits until it is. */
+static void end_remover(void)
 {
     close(remover_pipe);
     while (waitpid(remover, NULL, 0) == -1 && errno == EINTR)
@@ -92,55 +116,56 @@ static void remove_private(void)
 }
 
 /*
- * Gives an AF_UNIX datagram socket an address of its own, or the server knows
- * nobody to answer: a file in a private folder. Returns 0, or -1 with errno.
- *
- * A process set aside for that removes both when this one has ended, however
- * it ends, for then the last copy of the pipe's writing end closes.
+ * Makes a folder that nobody else can write to. Returns 0, or -1 with errno.
+ * A process set aside for that removes it, with the socket in it, when this
+ * one has ended, however it ends: that closes the last copy of the pipe's
+ * writing end. No signal handler could promise as much.
  */
-static int bind_private(int fd)
+static int make_folder(void)
 {
-    struct sockaddr_un own = {.sun_family = AF_UNIX};
-    char folder[sizeof own.sun_path - sizeof "/socket"], byte;
-    const char *parent = getenv("TMPDIR");
     int ends[2], saved;
     sigset_t all, old;
 
-    if (snprintf(folder, sizeof folder, "%s/echo-client.XXXXXX",
-                 parent != NULL ? parent : "/tmp") >= (int)sizeof folder) {
-        errno = ENAMETOOLONG;
-        return -1;
-    }
     if (pipe(ends) == -1)
         return -1;
-    sigfillset(&all); /* for the remover, this stays so */
+    sigfillset(&all); /* in the remover, they stay blocked */
     sigprocmask(SIG_SETMASK, &all, &old);
-    if (mkdtemp(folder) != NULL) {
-        snprintf(own.sun_path, sizeof own.sun_path, "%s/socket", folder);
-        remover = fork();
-        if (remover == 0) {
-            setsid(); /* or "kill -9" of the whole job takes it along */
-            for (int i = STDIN_FILENO; i <= STDERR_FILENO; i++)
-                close(i); /* who waits for their end does not wait for us */
-            close(fd);
-            close(ends[1]);
-            while (read(ends[0], &byte, 1) == -1 && errno == EINTR)
-                ;
-            unlink(own.sun_path);
-            rmdir(folder);
-            _exit(0);
-        }
-        if (remover == -1)
-            rmdir(folder);
-    }
+    remover = mkdtemp(folder) != NULL ? fork() : -1;
     saved = errno;
+    snprintf(own.sun_path, sizeof own.sun_path, "%s" OWN_NAME, folder);
+    if (remover == 0) {
+        close(ends[1]);
+        run_remover(ends[0]);
+    }
     sigprocmask(SIG_SETMASK, &old, NULL);
     close(ends[0]);
     remover_pipe = ends[1];
+    if (remover != -1)
+        return atexit(end_remover);
+    rmdir(folder);
     errno = saved;
-    if (remover <= 0)
-        return -1;
-    atexit(remove_private);
+    return -1;
+}
+
+/*
+ * Gives an AF_UNIX datagram socket an address of its own, a file in a private
+ * folder: without one, the server knows nobody to answer. Returns 0, or -1
+ * with errno.
+ */
+static int bind_private(int fd)
+{
+    const char *parent = getenv("TMPDIR");
+
+    if (remover == 0) {
+        if (snprintf(folder, sizeof folder, "%s/echo-client.XXXXXX",
+                     parent ? parent : "/tmp") >= (int)sizeof folder) {
+            errno = ENAMETOOLONG;
+            return -1;
+        }
+        if (make_folder() == -1)
+            return -1;
+    }
+    unlink(own.sun_path); /* that of the socket before */
     return bind(fd, (struct sockaddr *)&own, sizeof own);
 }
 
@@ -178,28 +203,25 @@ static int open_connection(struct endpoint *e, const struct addrinfo *info)
 }
 
 /*
- * Opens a socket to the next address of *next on which that works, and moves
- * *next past it; ends the program if there is none. `name`, an array of
- * ADDRESS_SIZE, then tells the address. A name like localhost has several, and
- * the server may serve any of them: a client that tries only the first fails
- * on machines where that is an IPv6 one.
+ * Opens a socket to the first address, from *info on, on which that works;
+ * *info is then that one, and `name`, an array of ADDRESS_SIZE, tells it. Ends
+ * the program if there is none. A name like localhost has several addresses,
+ * and the server may be at any: a client that tries only the first fails where
+ * that is an IPv6 one.
  */
-static int connect_next(struct endpoint *e, const struct addrinfo **next,
-                        char *name)
+static int connect_first(struct endpoint *e, const struct addrinfo **info,
+                         char *name)
 {
-    const struct addrinfo *info;
-    int fd = -1;
+    for (;; *info = (*info)->ai_next) {
+        int fd;
 
-    while (fd == -1 && (info = *next) != NULL) {
-        *next = info->ai_next;
-        format_address(name, e->network, info->ai_addr, info->ai_addrlen);
-        fd = open_connection(e, info);
+        format_address(name, e->network, (*info)->ai_addr, (*info)->ai_addrlen);
+        fd = open_connection(e, *info);
+        if (fd != -1)
+            return fd;
+        if ((*info)->ai_next == NULL)
+            err(1, "%s: %s", name, e->call);
     }
-    if (fd == -1)
-        err(1, "%s: %s", name, e->call);
-    if (verbose && isatty(STDIN_FILENO))
-        warnx("%s: connected; Ctrl-D ends the input", name);
-    return fd;
 }
 
 /* ---- Standard input and output ------------------------------------------ */
@@ -259,19 +281,32 @@ static void write_output(void)
         err(1, "standard output: write");
 }
 
-/* Waits for one descriptor, until a time of now_ms(), -1 for ever: came it? */
-static bool wait_for(int fd, short events, long long deadline)
+/*
+ * Waits for one descriptor, until a time of now_ms(), -1 for ever. Returns what
+ * came of the events, 0 for nothing in time.
+ */
+static int wait_for(int fd, int events, long long deadline)
 {
-    struct pollfd ready = {.fd = fd, .events = events};
+    struct pollfd ready[2] = {{.fd = fd, .events = (short)events},
+                              {.fd = parent_pipe, .events = POLLIN}};
 
     for (;;) {
         long long left = deadline == -1 ? -1 : deadline - now_ms();
 
         if (deadline != -1 && left <= 0)
-            return false;
-        if (poll(&ready, 1, (int)left) > 0)
-            return true;
+            return 0;
+        if (poll(ready, 2, (int)left) <= 0)
+            continue;
+        if (ready[1].revents != 0)
+            exit(1); /* nobody is there any more to report to */
+        return ready[0].revents;
     }
+}
+
+/* The time of now_ms() up to which to be patient. */
+static long long deadline_from_now(void)
+{
+    return patience_ms == -1 ? -1 : now_ms() + patience_ms;
 }
 
 /* ---- A connection: both directions at once ------------------------------ */
@@ -368,6 +403,7 @@ static int converse(int fd, const struct network *network, const char *name)
         if (!draining && (on[PEER].revents & ~POLLOUT) != 0)
             receive_some(fd, name);
     }
+    close(fd);
     errno = failure;
     if (failure != 0)
         warn("%s: send", name);
@@ -391,7 +427,7 @@ static int exchange(struct endpoint *e, int fd, const char *message,
                     size_t size)
 {
     for (int tries = 0; tries < TRIES; tries++) {
-        long long deadline = patience_ms == -1 ? -1 : now_ms() + patience_ms;
+        long long deadline = deadline_from_now();
         ssize_t n;
 
         if (!wait_for(fd, POLLOUT, deadline))
@@ -413,66 +449,380 @@ static int exchange(struct endpoint *e, int fd, const char *message,
     return -1;
 }
 
-/* Sends the input message by message, and writes each echo to the output. */
-static void echo_messages(struct endpoint *e)
+/*
+ * Exchanges message number `number`, or ends the program. Returns the socket:
+ * only the first message tells whether anybody is there, for connect() sends
+ * nothing; if not, the server may be at another address.
+ */
+static int deliver(struct endpoint *e, const struct addrinfo **info, int fd,
+                   char *name, const char *message, size_t size,
+                   unsigned long long number)
 {
-    const struct addrinfo *next = e->addresses;
-    unsigned long long count = 0;
-    char name[ADDRESS_SIZE];
-    int fd = connect_next(e, &next, name);
-    size_t size;
+    while (exchange(e, fd, message, size) == -1) {
+        if (errno == ETIMEDOUT)
+            errx(1, "%s: recv: no echo of message %llu (%zu bytes)", name,
+                 number, size);
+        if (errno != ECONNREFUSED || number > 1 || (*info)->ai_next == NULL)
+            err(1, "%s: %s", name, e->call);
+        close(fd);
+        *info = (*info)->ai_next;
+        fd = connect_first(e, info, name);
+    }
+    return fd;
+}
 
-    for (;;) {
+/* Sends the input message by message, and writes each echo to the output. */
+static void echo_messages(struct endpoint *e, const struct addrinfo *info,
+                          int fd, char *name)
+{
+    for (unsigned long long number = 1;; number++) {
+        size_t size;
+
         while ((size = next_size(e->network)) == 0 && !up.ended)
-            if (wait_for(STDIN_FILENO, POLLIN, -1))
+            if (wait_for(STDIN_FILENO, POLLIN, -1) != 0)
                 read_input();
         if (size == 0)
             break;
-        count++;
-        while (exchange(e, fd, up.buffer + up.start, size) == -1) {
-            if (errno == ETIMEDOUT)
-                errx(1, "%s: recv: no echo of message %llu (%zu bytes)", name,
-                     count, size);
-            /* Only now do we learn that nobody is there: connect() sends
-             * nothing. Perhaps the server is at another address. */
-            if (errno != ECONNREFUSED || count > 1 || next == NULL)
-                err(1, "%s: %s", name, e->call);
-            close(fd);
-            fd = connect_next(e, &next, name);
-        }
+        fd = deliver(e, &info, fd, name, up.buffer + up.start, size, number);
         up.start += size;
         up.moved += size;
         down.moved += size;
         down.start = 0;
         down.end = size;
         while (down.start < down.end)
-            if (wait_for(STDOUT_FILENO, POLLOUT, -1))
+            if (wait_for(STDOUT_FILENO, POLLOUT, -1) != 0)
                 write_output();
     }
     close(fd);
+}
+
+/* ---- Standard input to the server, its reply to standard output --------- */
+
+/* The conversation, from the first connect() to the last byte of output. */
+static int talk(struct endpoint *e)
+{
+    const long long started = now_ns();
+    const struct addrinfo *info = e->addresses;
+    char name[ADDRESS_SIZE];
+    int fd = connect_first(e, &info, name), status = 0;
+    double seconds;
+
+    if (verbose && isatty(STDIN_FILENO))
+        warnx("%s: connected; Ctrl-D ends the input", name);
+    if (e->network->type == SOCK_DGRAM)
+        echo_messages(e, info, fd, name);
+    else
+        status = converse(fd, e->network, name);
+    /* Some file systems tell only now that the disk is full. */
+    if (close(STDOUT_FILENO) == -1)
+        err(1, "standard output: close");
+    seconds = (double)(now_ns() - started) / 1e9;
+    if (verbose)
+        warnx("%s: sent %llu bytes, received %llu bytes in %.3f s, %.1f MB/s",
+              e->text, up.moved, down.moved, seconds,
+              (double)down.moved / 1e6 / seconds);
+    return status;
+}
+
+/* ---- The load generator ------------------------------------------------- */
+
+/*
+ * Each of a number of processes makes connections one after the other, and on
+ * each of them round trips: it sends a message and takes the echo. All write
+ * what they have counted to one file, each at its own place.
+ */
+static long load_connections, load_clients = 1, load_rounds = 1;
+static size_t load_bytes = 64;
+static bool load_options; /* was any of these given? */
+
+/*
+ * Round trip times are counted by size, with five significant bits: an exact
+ * histogram would be as long as the run. The longest one is kept as it is.
+ */
+#define MANTISSA 32
+#define BUCKETS  (60 * MANTISSA)
+
+struct tally {
+    unsigned long long connections, rounds;
+    long long ns, longest; /* of the run so far; of a round trip */
+    unsigned long long histogram[BUCKETS];
+};
+
+static size_t bucket_of(long long ns)
+{
+    size_t shift = 0;
+
+    for (; ns >= 2 * MANTISSA; ns /= 2)
+        shift++;
+    return shift * MANTISSA + (size_t)ns;
+}
+
+/* The time, in microseconds, that a part of all round trips keeps within. */
+static double percentile(const struct tally *t, double part)
+{
+    unsigned long long seen = 0;
+    size_t i = 0;
+
+    for (; i < BUCKETS - 1; i++) {
+        seen += t->histogram[i];
+        if ((double)seen >= part * (double)t->rounds)
+            break;
+    }
+    if (i < 2 * MANTISSA)
+        return (double)i / 1e3;
+    return (double)(i % MANTISSA + MANTISSA) *
+           (double)(1LL << (i / MANTISSA - 1)) / 1e3;
+}
+
+/*
+ * Fills the message with what no other message holds, so that an echo of the
+ * wrong one is noticed: xorshift numbers (Marsaglia, 2003) from a seed.
+ */
+static void fill_message(char *message, size_t size, unsigned long long seed)
+{
+    for (size_t i = 0; i < size; i += sizeof seed) {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        memcpy(message + i, &seed,
+               size - i < sizeof seed ? size - i : sizeof seed);
+    }
+}
+
+/*
+ * Sends a message on a connection, and takes its echo at the same time, for it
+ * may be larger than all buffers on the way. Ends the program if the echo is
+ * wrong or incomplete.
+ */
+static void round_trip(int fd, const char *message, const char *name)
+{
+    size_t sent = 0, got = 0;
+
+    while (got < load_bytes) {
+        ssize_t n = sent < load_bytes
+                        ? send(fd, message + sent, load_bytes - sent, 0)
+                        : 0;
+
+        if (n == -1 && !try_again())
+            err(1, "%s: send", name);
+        if (n > 0)
+            sent += (size_t)n;
+        if (wait_for(fd, POLLIN | (sent < load_bytes ? POLLOUT : 0),
+                     deadline_from_now()) == 0)
+            errx(1,
+                 "%s: poll: nothing could be sent or received for %ld "
+                 "seconds",
+                 name, patience_ms / 1000);
+        n = recv(fd, down.buffer, sizeof down.buffer, 0);
+        if (n == 0)
+            errx(1, "%s: recv: end of file after %zu of %zu bytes", name, got,
+                 load_bytes);
+        if (n == -1 && !try_again())
+            err(1, "%s: recv", name);
+        if (n > 0 && ((size_t)n > load_bytes - got ||
+                      memcmp(down.buffer, message + got, (size_t)n) != 0))
+            errx(1, "%s: recv: a wrong byte", name);
+        got += n > 0 ? (size_t)n : 0;
+    }
+}
+
+/* One process of the load: its share of connections, one after the other. */
+static void make_connections(struct endpoint *e, long process, long share,
+                             int results)
+{
+    const struct linger reset = {.l_onoff = 1};
+    const struct addrinfo *info = e->addresses;
+    const off_t place = process * (off_t)sizeof(struct tally);
+    const long long started = now_ns();
+    unsigned long long seed = (unsigned long long)(process + 1) << 40;
+    char name[ADDRESS_SIZE], *message = malloc(load_bytes);
+    static struct tally t;
+    long long written = 0;
+
+    if (message == NULL)
+        err(1, "malloc");
+    while (t.connections < (unsigned long long)share) {
+        int fd = connect_first(e, &info, name);
+
+        for (long i = 1; i <= load_rounds; i++) {
+            long long ns;
+
+            fill_message(message, load_bytes, ++seed);
+            ns = now_ns();
+            if (e->network->type == SOCK_DGRAM)
+                fd = deliver(e, &info, fd, name, message, load_bytes,
+                             (unsigned long long)i);
+            else
+                round_trip(fd, message, name);
+            ns = now_ns() - ns;
+            t.longest = ns > t.longest ? ns : t.longest;
+            t.histogram[bucket_of(ns)]++;
+            t.rounds++;
+        }
+        /* A connection that is closed in peace keeps its port for a minute,
+         * in TIME_WAIT, and there are some 28,000. A reset one does not, and
+         * nothing that we want is on its way any more. */
+        if (e->network->protocol == IPPROTO_TCP &&
+            setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset) == -1)
+            err(1, "%s: setsockopt", name);
+        close(fd);
+        t.connections++;
+        t.ns = now_ns() - started;
+        if (t.ns - written > PROGRESS_NS ||
+            t.connections == (unsigned long long)share) {
+            written = t.ns;
+            if (pwrite(results, &t, sizeof t, place) != (ssize_t)sizeof t)
+                err(1, "results: pwrite");
+        }
+    }
+    free(message);
+}
+
+/* Adds up what the processes from `first` to before `last` have counted. */
+static struct tally add_up(int results, long first, long last)
+{
+    static struct tally sum, t;
+
+    memset(&sum, 0, sizeof sum);
+    for (long i = first; i < last; i++) {
+        memset(&t, 0, sizeof t); /* one that never wrote */
+        if (pread(results, &t, sizeof t, i * (off_t)sizeof t) == -1)
+            err(1, "results: pread");
+        sum.connections += t.connections;
+        sum.rounds += t.rounds;
+        sum.ns = t.ns > sum.ns ? t.ns : sum.ns;
+        sum.longest = t.longest > sum.longest ? t.longest : sum.longest;
+        for (size_t j = 0; j < BUCKETS; j++)
+            sum.histogram[j] += t.histogram[j];
+    }
+    return sum;
+}
+
+static void print_row(const char *label, const struct tally *t)
+{
+    double seconds = t->ns > 0 ? (double)t->ns / 1e9 : 1;
+
+    printf("%-7s %13.0f %13.0f %8.1f %8.1f %8.1f %8.1f\n", label,
+           (double)t->connections / seconds, (double)t->rounds / seconds,
+           (double)t->rounds * (double)load_bytes / 1e6 / seconds,
+           percentile(t, 0.5), percentile(t, 0.99), (double)t->longest / 1e3);
+}
+
+static void print_results(int results)
+{
+    struct tally t;
+    char label[24];
+
+    puts("client  connections/s round trips/s     MB/s   50% us   99% us  "
+         "100% us");
+    for (long i = 0; verbose && i < load_clients; i++) {
+        snprintf(label, sizeof label, "%ld", i + 1);
+        t = add_up(results, i, i + 1);
+        print_row(label, &t);
+    }
+    t = add_up(results, 0, load_clients);
+    print_row("all", &t);
+    if (fflush(stdout) == EOF)
+        err(1, "standard output: write");
+}
+
+/* Waits for all processes; meanwhile tells a terminal how far they are. */
+static int wait_for_clients(int results)
+{
+    const bool terminal = isatty(STDERR_FILENO);
+    int status, failed = 0;
+
+    for (long running = load_clients; running > 0;) {
+        pid_t pid = waitpid(-1, &status, terminal ? WNOHANG : 0);
+
+        if (pid > 0) {
+            running--;
+            failed |= status != 0;
+        } else if (pid == 0) {
+            (void)poll(NULL, 0, PROGRESS_NS / 1000000);
+            fprintf(stderr, "\r%llu of %ld connections",
+                    add_up(results, 0, load_clients).connections,
+                    load_connections);
+            fflush(stderr);
+        }
+    }
+    if (terminal)
+        fputs("\r\033[K", stderr);
+    return failed;
+}
+
+/* Runs the load, prints the results. Returns the exit status. */
+static int generate_load(struct endpoint *e)
+{
+    FILE *file = tmpfile();
+    int alive[2], failed;
+
+    if (file == NULL)
+        err(1, "tmpfile");
+    if (pipe(alive) == -1)
+        err(1, "pipe");
+    for (long i = 0; i < load_clients; i++) {
+        switch (fork()) {
+        case -1:
+            err(1, "fork"); /* those that run end with us */
+        case 0:
+            /* Only the parent has this end: theirs tells when it is gone. */
+            close(alive[1]);
+            parent_pipe = alive[0];
+            make_connections(e, i,
+                             load_connections / load_clients +
+                                 (i < load_connections % load_clients),
+                             fileno(file));
+            exit(0);
+        default:
+            break;
+        }
+    }
+    failed = wait_for_clients(fileno(file));
+    print_results(fileno(file));
+    return failed;
 }
 
 /* ---- Command line ------------------------------------------------------- */
 
 static _Noreturn void usage(FILE *out)
 {
+    /* clang-format off */
     fputs(
-        "usage: client [-hv] [-w SECONDS] [ENDPOINT]\n"
-        "\n"
-        "Sends standard input to a server, and its reply to standard output.\n"
-        "\n"
-        "  -h          print this\n"
-        "  -v          print a summary at the end\n"
-        "  -w SECONDS  give up when nothing could be sent or received for so\n"
-        "              long (datagrams: send again, 3 times in all; 1)\n"
-        "\n"
-        "An ENDPOINT is NETWORK[:ADDRESS]; without any: tcp\n"
-        "  tcp, tcp4, tcp6, udp, udp4, udp6   [HOST:]PORT (7777)\n"
-        "  unix, unixgram, unixpacket         PATH (NETWORK.sock)\n"
-        "No HOST means this machine. Each line is one message to the\n"
-        "networks that have messages: udp, unixgram, unixpacket.\n",
-        out);
+"usage: client [-hv] [-w SECONDS] [ENDPOINT]\n"
+"       client -n CONNECTIONS [-c CLIENTS] [-r ROUNDS] [-s BYTES] [-v]\n"
+"              [-w SECONDS] [ENDPOINT]\n"
+"\n"
+"Sends standard input to a server, and its reply to standard output.\n"
+"\n"
+"  -h              print this\n"
+"  -v              print a summary at the end\n"
+"  -w SECONDS      give up when nothing could be sent or received for so long\n"
+"                  (datagrams: send again, 3 times in all; 1)\n"
+"\n"
+"With -n, it puts a load on an echo server, checks every byte, and prints\n"
+"rates and the 50th, 99th and 100th percentile of the round trip times.\n"
+"\n"
+"  -n CONNECTIONS  make so many connections in all\n"
+"  -c CLIENTS      in so many processes at a time (1)\n"
+"  -r ROUNDS       with so many round trips on each (1)\n"
+"  -s BYTES        of so many bytes (64)\n"
+"  -v              print a line for each process, too\n"
+"\n"
+"An ENDPOINT is NETWORK[:ADDRESS]; without any: tcp\n"
+"  tcp, tcp4, tcp6, udp, udp4, udp6   [HOST:]PORT (7777)\n"
+"  unix, unixgram, unixpacket         PATH (NETWORK.sock)\n"
+"No HOST means this machine. To the networks that have messages, udp,\n"
+"unixgram and unixpacket, each line is one.\n",
+          out);
+    /* clang-format on */
     exit(out == stdout ? 0 : 2);
+}
+
+static _Noreturn void usage_error(const char *what, const char *reason)
+{
+    warnx("%s: %s", what, reason);
+    usage(stderr);
 }
 
 /* A number from the command line, or the end with what is wrong with it. */
@@ -488,43 +838,41 @@ static int option_number(int option, long min, long max)
     return (int)number;
 }
 
-/* The conversation, from the first connect() to the last byte of output. */
-static int run(struct endpoint *e)
+static void check_load_options(const struct endpoint *e)
 {
-    const long long started = now_ms();
-    const struct addrinfo *next;
-    char name[ADDRESS_SIZE];
-    double seconds;
-    int fd, status = 0;
+    if (load_connections == 0 && load_options)
+        usage_error("-c, -r, -s", "only with -n");
+    if (e->network->type != SOCK_STREAM && load_bytes > MESSAGE_MAX)
+        usage_error(e->text, "a message has at most 65507 bytes");
+    if (load_connections > 0 && load_clients > load_connections)
+        load_clients = load_connections;
+}
 
-    if (resolve_endpoint(e, 0) == -1)
-        errx(1, "%s: %s: %s", e->text, e->call, e->reason);
-    next = e->addresses;
-    if (e->network->type == SOCK_DGRAM) {
-        echo_messages(e);
-    } else {
-        fd = connect_next(e, &next, name);
-        status = converse(fd, e->network, name);
-        close(fd);
+static void parse_load_option(int option)
+{
+    long number = option_number(option, 1, 1000000000);
+
+    load_options = true;
+    switch (option) {
+    case 'n':
+        load_connections = number;
+        break;
+    case 'c':
+        load_clients = number;
+        break;
+    case 'r':
+        load_rounds = number;
+        break;
+    default:
+        load_bytes = (size_t)number;
     }
-    release_endpoint(e);
-    /* Some file systems tell only now that the disk is full. */
-    if (close(STDOUT_FILENO) == -1)
-        err(1, "standard output: close");
-    seconds = (double)(now_ms() - started) / 1000;
-    if (verbose)
-        warnx("%s: sent %llu bytes, received %llu bytes in %.3f s, %.1f MB/s",
-              e->text, up.moved, down.moved, seconds,
-              seconds > 0 ? (double)down.moved / 1e6 / seconds : 0);
-    return status;
 }
 
 int main(int argc, char **argv)
 {
     long seconds = -1;
-    struct endpoint endpoint;
-    const char *text;
-    int option;
+    struct endpoint e;
+    int option, status;
 
     if (hold_standard_descriptors() == -1)
         return 1;
@@ -532,7 +880,7 @@ int main(int argc, char **argv)
     setvbuf(stderr, NULL, _IOLBF, BUFSIZ);
     if (argc > 1 && strcmp(argv[1], "--help") == 0)
         usage(stdout);
-    while ((option = getopt(argc, argv, "hvw:")) != -1) {
+    while ((option = getopt(argc, argv, "hvw:n:c:r:s:")) != -1) {
         switch (option) {
         case 'h':
             usage(stdout);
@@ -542,23 +890,25 @@ int main(int argc, char **argv)
         case 'w':
             seconds = option_number(option, 0, 1000000);
             break;
-        default:
+        case '?':
             usage(stderr);
+        default:
+            parse_load_option(option);
         }
     }
-    text = optind < argc ? argv[optind++] : "tcp";
-    if (optind < argc) {
-        warnx("%s: one endpoint is enough", argv[optind]);
-        usage(stderr);
-    }
-    if (parse_endpoint(text, &endpoint) == -1) {
-        warnx("%s: %s", text, endpoint.reason);
-        usage(stderr);
-    }
+    if (argc - optind > 1)
+        usage_error(argv[optind + 1], "one endpoint is enough");
+    if (parse_endpoint(optind < argc ? argv[optind] : "tcp", &e) == -1)
+        usage_error(e.text, e.reason);
+    check_load_options(&e);
     if (seconds == -1)
-        seconds = endpoint.network->type == SOCK_DGRAM ? 1 : 0;
+        seconds = e.network->type == SOCK_DGRAM ? 1 : 0;
     patience_ms = seconds == 0 ? -1 : seconds * 1000;
     /* Or writing to whoever is gone ends the program without a word. */
     signal(SIGPIPE, SIG_IGN);
-    return run(&endpoint);
+    if (resolve_endpoint(&e, 0) == -1)
+        errx(1, "%s: %s: %s", e.text, e.call, e.reason);
+    status = load_connections > 0 ? generate_load(&e) : talk(&e);
+    release_endpoint(&e);
+    return status;
 }

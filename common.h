@@ -255,13 +255,18 @@ static inline int fit_send_buffer(int fd)
     return setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &wanted, sizeof wanted);
 }
 
-/* The time in milliseconds, on a clock that nobody sets. */
-static inline long long now_ms(void)
+/* The time in nanoseconds, on a clock that nobody sets; for differences. */
+static inline long long now_ns(void)
 {
     struct timespec now;
 
     clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
+    return now.tv_sec * 1000000000LL + now.tv_nsec;
+}
+
+static inline long long now_ms(void)
+{
+    return now_ns() / 1000000;
 }
 
 /* Reads a whole number from `min` to `max`; -1 if `text` is not one. */

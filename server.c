@@ -1,7 +1,7 @@
 /*
  * server.c - an echo server: sends back whatever a client sends (RFC 862).
  *
- * usage: server [-hiv] [-m CHILDREN] [-t SECONDS] [ENDPOINT...]
+ * usage: server [-hiv] [-k KEEP] [-m CHILDREN] [-t SECONDS] [ENDPOINT...]
  *
  * Exit status: 0 after SIGINT or SIGTERM, 1 if it could not start, 2 for wrong
  * usage.
@@ -513,15 +513,22 @@ static void on_signal(int number)
     errno = saved;
 }
 
+/* A pipe for the parent to poll(): reading from it never blocks. */
+static void make_pipe(int ends[2])
+{
+    if (pipe(ends) == -1)
+        err(1, "pipe");
+    if (fcntl(ends[0], F_SETFL, O_NONBLOCK) == -1)
+        err(1, "fcntl");
+}
+
 static void catch_signals(void)
 {
     struct sigaction action = {.sa_handler = on_signal}, old;
 
-    if (pipe(signal_pipe) == -1)
-        err(1, "pipe");
-    for (int end = 0; end < 2; end++)
-        if (fcntl(signal_pipe[end], F_SETFL, O_NONBLOCK) == -1)
-            err(1, "fcntl");
+    make_pipe(signal_pipe);
+    if (fcntl(signal_pipe[1], F_SETFL, O_NONBLOCK) == -1)
+        err(1, "fcntl"); /* a handler must not block, either */
     sigemptyset(&handled_set);
     for (size_t i = 0; i < sizeof handled / sizeof *handled; i++) {
         sigaddset(&handled_set, handled[i]);
@@ -541,17 +548,132 @@ static void clear_signals(void)
         ;
 }
 
+/* ---- Children that stay ------------------------------------------------- */
+
+/*
+ * To be skipped at first: with -k 0 nothing of this happens, and each child
+ * serves one connection.
+ *
+ * fork() costs more than all the rest of a short connection. So a child that
+ * has finished with its client stays, and says so: it writes its process ID to
+ * a pipe, which thereby lists the idle children. The parent reads that when it
+ * next has a connection, and passes the descriptor to one of them through a
+ * socket pair, the child's channel. It takes AF_UNIX for that: a number in a
+ * message would be just a number; with SCM_RIGHTS the kernel gives the receiver
+ * a descriptor of its own for the same connection.
+ */
+struct child {
+    pid_t pid;
+    int channel; /* the parent's end, or -1: is not to stay */
+    bool idle;
+};
+
+union rights { /* room for a control message with one descriptor */
+    struct cmsghdr header;
+    char space[CMSG_SPACE(sizeof(int))];
+};
+
+static int max_idle = 32;
+static struct child *children; /* those that are alive */
+static int nchildren, nidle;
+static int idle_pipe[2];
+
+/* The child's part: is free again, and waits for its next connection. Returns
+ * false, to end, when the parent is gone or has closed the channel. */
+static bool next_connection(int channel, struct connection *c)
+{
+    const pid_t self = getpid();
+    union rights rights;
+    struct iovec part = {c, sizeof *c};
+    struct msghdr message = {.msg_iov = &part,
+                             .msg_iovlen = 1,
+                             .msg_control = &rights,
+                             .msg_controllen = sizeof rights};
+    const struct cmsghdr *header;
+
+    if (channel == -1 || write(idle_pipe[1], &self, sizeof self) == -1 ||
+        recvmsg(channel, &message, 0) != (ssize_t)sizeof *c)
+        return false;
+    header = CMSG_FIRSTHDR(&message);
+    if (header == NULL || header->cmsg_type != SCM_RIGHTS)
+        return false;
+    memcpy(&c->fd, CMSG_DATA(header), sizeof c->fd);
+    return true;
+}
+
+/*
+ * The parent's part: passes the connection to an idle child. What goes along
+ * is a struct with a pointer in it, which is good in the child as well: that is
+ * a copy of the parent. Returns false if the child is no more.
+ */
+static bool hand_over(const struct child *child, const struct connection *c)
+{
+    struct connection copy = *c;
+    union rights rights = {.header = {.cmsg_len = CMSG_LEN(sizeof c->fd),
+                                      .cmsg_level = SOL_SOCKET,
+                                      .cmsg_type = SCM_RIGHTS}};
+    struct iovec part = {&copy, sizeof copy};
+    struct msghdr message = {.msg_iov = &part,
+                             .msg_iovlen = 1,
+                             .msg_control = &rights,
+                             .msg_controllen = sizeof rights};
+
+    memcpy(CMSG_DATA(&rights.header), &c->fd, sizeof c->fd);
+    return sendmsg(child->channel, &message, 0) == (ssize_t)sizeof copy;
+}
+
+static void close_channel(int *channel)
+{
+    if (*channel != -1)
+        close(*channel);
+    *channel = -1;
+}
+
+/* Reads which children are idle. More than max_idle are sent home. */
+static void collect_idle(void)
+{
+    pid_t pids[64];
+    ssize_t n;
+
+    while ((n = read(idle_pipe[0], pids, sizeof pids)) > 0)
+        for (int i = 0; i < (int)((size_t)n / sizeof *pids); i++)
+            for (int j = 0; j < nchildren; j++)
+                if (children[j].pid == pids[i]) {
+                    children[j].idle = nidle < max_idle;
+                    if (children[j].idle)
+                        nidle++;
+                    else
+                        close_channel(&children[j].channel);
+                }
+}
+
+/* Passes the connection to a child that is idle. Returns false without one. */
+static bool reuse_child(const struct connection *c)
+{
+    if (nidle == 0)
+        collect_idle();
+    for (int i = 0; i < nchildren && nidle > 0; i++) {
+        if (!children[i].idle)
+            continue;
+        children[i].idle = false;
+        nidle--;
+        if (hand_over(&children[i], c))
+            return true;
+    }
+    return false;
+}
+
 /* ---- Children: accept, fork, wait --------------------------------------- */
 
-static pid_t *children; /* those that are alive */
-static int nchildren;
 static struct connection unserved = {.fd = -1}; /* accepted, but fork failed */
 static long long retry_at; /* when to try again what failed; 0: now */
 static bool retry_said;
 
-/* Runs in the child: serves the connection and ends. */
-static _Noreturn void run_child(const struct connection *c)
+/* Runs in the child: serves the connection, perhaps others, and ends. */
+static _Noreturn void run_child(const struct connection *first, int channel)
 {
+    struct connection c = *first;
+
     /* Ctrl-C goes to every process of the job, and who stops the server may
      * signal them all. The parent alone decides; it lets children finish. */
     for (size_t i = 0; i < sizeof handled / sizeof *handled; i++)
@@ -562,7 +684,13 @@ static _Noreturn void run_child(const struct connection *c)
     /* Or the port would stay in use as long as this connection. */
     for (int i = 0; i < nlisteners; i++)
         close(listeners[i].fd);
-    serve_connection(c);
+    /* Or a child would keep open what tells the others of the parent's end. */
+    for (int i = 0; i < nchildren; i++)
+        close_channel(&children[i].channel);
+    close(idle_pipe[0]);
+    do
+        serve_connection(&c);
+    while (next_connection(channel, &c));
     /* exit() would remove the parent's socket files and write out, once more,
      * what the parent had in its stdio buffers. */
     _exit(0);
@@ -578,35 +706,54 @@ static void retry_later(const struct connection *c, const char *call)
 }
 
 /* Forks a child for the connection, or keeps it in `unserved` for later. */
-static void start_child(const struct connection *c)
+static void fork_child(const struct connection *c)
 {
+    int channel[2] = {-1, -1};
     pid_t pid;
 
+    if (max_idle > 0 && socketpair(AF_UNIX, SOCK_STREAM, 0, channel) == -1)
+        channel[0] = channel[1] = -1; /* a child that cannot stay will do */
     /* Blocked, or a signal for the child might run the parent's handler in
      * it, and through the pipe they share stop the parent. */
     sigprocmask(SIG_BLOCK, &handled_set, NULL);
     pid = fork();
     switch (pid) {
     case 0:
-        run_child(c);
+        close_channel(&channel[0]);
+        run_child(c, channel[1]);
     case -1: /* no dropping a client for what may pass in a moment */
         retry_later(c, "fork");
         unserved = *c;
+        close_channel(&channel[0]);
         break;
     default:
         /* The parent's copy must go: the client sees end of file only when
          * the last copy closes, and here it would never be closed. */
         close(c->fd);
         unserved.fd = -1;
-        children[nchildren++] = pid;
+        children[nchildren++] = (struct child){pid, channel[0], false};
         retry_said = false;
     }
+    close_channel(&channel[1]);
     sigprocmask(SIG_UNBLOCK, &handled_set, NULL);
 }
 
-static bool may_accept(void)
+static bool child_available(void)
 {
-    return retry_at == 0 && unserved.fd == -1 && nchildren < max_children;
+    return retry_at == 0 && (nidle > 0 || nchildren < max_children);
+}
+
+/* Gives an accepted connection to a child, an idle or a new one. */
+static void dispatch(const struct connection *c)
+{
+    if (reuse_child(c)) {
+        close(c->fd);
+        unserved.fd = -1;
+    } else if (nchildren < max_children) {
+        fork_child(c);
+    } else { /* those that were idle have just been killed */
+        unserved = *c;
+    }
 }
 
 static void accept_connection(const struct listener *l)
@@ -615,7 +762,7 @@ static void accept_connection(const struct listener *l)
 
     c.fd = accept(l->fd, (struct sockaddr *)&c.peer, &c.peer_len);
     if (c.fd != -1) {
-        start_child(&c);
+        dispatch(&c);
         return;
     }
     switch (errno) {
@@ -650,10 +797,16 @@ static void reap_children(void)
     int status;
     pid_t pid;
 
+    /* Afterwards there is nothing left in the pipe of a child that has ended,
+     * for another to be taken for it that gets the same process ID. */
+    collect_idle();
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
         for (int i = 0; i < nchildren; i++)
-            if (children[i] == pid)
+            if (children[i].pid == pid) {
+                nidle -= children[i].idle;
+                close_channel(&children[i].channel);
                 children[i] = children[--nchildren];
+            }
         if (WIFSIGNALED(status))
             warnx("child %ld: killed by signal %d", (long)pid,
                   WTERMSIG(status));
@@ -663,42 +816,54 @@ static void reap_children(void)
 
 /* ---- The server: wait for whatever comes next --------------------------- */
 
+static struct pollfd wanted(int fd, bool want)
+{
+    return (struct pollfd){.fd = want ? fd : -1, .events = POLLIN};
+}
+
+static void take_turn(const struct listener *l)
+{
+    if (l->network->type == SOCK_DGRAM)
+        echo_datagram(l);
+    else if (child_available() && unserved.fd == -1)
+        accept_connection(l);
+}
+
 /* Until a signal asks to stop. Every socket gets one turn in every round, so
  * that a flood on one of them does not keep the others waiting. */
 static void serve(void)
 {
-    struct pollfd *ready = calloc((size_t)nlisteners + 1, sizeof *ready);
+    struct pollfd *ready = calloc((size_t)nlisteners + 2, sizeof *ready);
+    struct pollfd *signals = &ready[nlisteners], *idle = signals + 1;
 
     if (ready == NULL)
         err(1, "calloc");
     while (stop_signals == 0) {
-        ready[0].fd = signal_pipe[0];
-        ready[0].events = POLLIN;
-        for (int i = 0; i < nlisteners; i++) {
-            bool wanted =
-                listeners[i].network->type == SOCK_DGRAM || may_accept();
+        bool accepting = child_available() && unserved.fd == -1;
 
-            ready[i + 1].fd = wanted ? listeners[i].fd : -1;
-            ready[i + 1].events = POLLIN;
-        }
-        if (poll(ready, (nfds_t)nlisteners + 1, retry_at ? RETRY_MS : -1) == -1)
+        for (int i = 0; i < nlisteners; i++)
+            ready[i] =
+                wanted(listeners[i].fd,
+                       listeners[i].network->type == SOCK_DGRAM || accepting);
+        *signals = wanted(signal_pipe[0], true);
+        /* No need to wake up for each child that becomes idle, unless they
+         * could be too many or one of them is waited for. */
+        *idle = wanted(idle_pipe[0], !accepting || nchildren > max_idle);
+        if (poll(ready, (nfds_t)nlisteners + 2, retry_at ? RETRY_MS : -1) == -1)
             continue;
-        if (ready[0].revents != 0) {
+        if (signals->revents != 0) {
             clear_signals();
             reap_children();
         }
+        if (idle->revents != 0)
+            collect_idle();
         if (retry_at != 0 && now_ms() >= retry_at)
             retry_at = 0;
-        if (retry_at == 0 && unserved.fd != -1)
-            start_child(&unserved);
-        for (int i = 0; i < nlisteners; i++) {
-            if (ready[i + 1].revents == 0)
-                continue;
-            if (listeners[i].network->type == SOCK_DGRAM)
-                echo_datagram(&listeners[i]);
-            else if (may_accept())
-                accept_connection(&listeners[i]);
-        }
+        if (unserved.fd != -1 && child_available())
+            dispatch(&unserved);
+        for (int i = 0; i < nlisteners; i++)
+            if (ready[i].revents != 0)
+                take_turn(&listeners[i]);
     }
     free(ready);
 }
@@ -712,6 +877,8 @@ static void drain(void)
     close_listeners();
     if (unserved.fd != -1)
         close(unserved.fd);
+    for (int i = 0; i < nchildren; i++)
+        close_channel(&children[i].channel); /* the idle ones end at once */
     while (nchildren > 0 && stop_signals < 2 &&
            (left = deadline - now_ms()) > 0) {
         (void)poll(&signals, 1, (int)left);
@@ -721,9 +888,9 @@ static void drain(void)
     if (nchildren > 0)
         warnx("cutting off %d connections", nchildren);
     for (int i = 0; i < nchildren; i++)
-        kill(children[i], SIGKILL);
+        kill(children[i].pid, SIGKILL);
     for (int i = 0; i < nchildren; i++)
-        while (waitpid(children[i], NULL, 0) == -1 && errno == EINTR)
+        while (waitpid(children[i].pid, NULL, 0) == -1 && errno == EINTR)
             ;
 }
 
@@ -768,22 +935,27 @@ static void serve_stdin(void)
 
 static _Noreturn void usage(FILE *out)
 {
-    fputs("usage: server [-hiv] [-m CHILDREN] [-t SECONDS] [ENDPOINT...]\n"
-          "\n"
-          "Sends back whatever a client sends, until SIGINT or SIGTERM.\n"
-          "\n"
-          "  -h           print this\n"
-          "  -i           serve the one connection that is standard input\n"
-          "  -m CHILDREN  serve so many connections at a time (512)\n"
-          "  -t SECONDS   close a connection on which nothing moves for so\n"
-          "               long (300; 0: never)\n"
-          "  -v           log each connection\n"
-          "\n"
-          "An ENDPOINT is NETWORK[:ADDRESS]; without any: tcp udp unix\n"
-          "  tcp, tcp4, tcp6, udp, udp4, udp6   [HOST:]PORT (7777)\n"
-          "  unix, unixgram, unixpacket         PATH (NETWORK.sock)\n"
-          "No HOST means this machine only, * every interface, PORT 0 any.\n",
+    /* clang-format off */
+    fputs(
+"usage: server [-hiv] [-k KEEP] [-m CHILDREN] [-t SECONDS] [ENDPOINT...]\n"
+"\n"
+"Sends back whatever a client sends, until SIGINT or SIGTERM.\n"
+"\n"
+"  -h           print this\n"
+"  -i           serve the one connection that is standard input\n"
+"  -k KEEP      keep so many idle children for further clients (32);\n"
+"               0: fork for each client\n"
+"  -m CHILDREN  serve so many connections at a time (512)\n"
+"  -t SECONDS   close a connection on which nothing moves for so long (300);\n"
+"               0: never\n"
+"  -v           log each connection\n"
+"\n"
+"An ENDPOINT is NETWORK[:ADDRESS]; without any: tcp udp unix\n"
+"  tcp, tcp4, tcp6, udp, udp4, udp6   [HOST:]PORT (7777)\n"
+"  unix, unixgram, unixpacket         PATH (NETWORK.sock)\n"
+"No HOST means this machine only, * every interface; PORT 0 means any.\n",
           out);
+    /* clang-format on */
     exit(out == stdout ? 0 : 2);
 }
 
@@ -835,12 +1007,15 @@ int main(int argc, char **argv)
     setvbuf(stderr, NULL, _IOLBF, BUFSIZ);
     if (argc > 1 && strcmp(argv[1], "--help") == 0)
         usage(stdout);
-    while ((option = getopt(argc, argv, "him:t:v")) != -1) {
+    while ((option = getopt(argc, argv, "hik:m:t:v")) != -1) {
         switch (option) {
         case 'h':
             usage(stdout);
         case 'i':
             inetd = true;
+            break;
+        case 'k':
+            max_idle = option_number(option, 0, 1000000);
             break;
         case 'm':
             max_children = option_number(option, 1, 1000000);
@@ -867,6 +1042,7 @@ int main(int argc, char **argv)
     }
     umask(S_IRWXG | S_IRWXO); /* a socket file is for its owner alone */
     catch_signals();
+    make_pipe(idle_pipe);
     children = calloc((size_t)max_children, sizeof *children);
     if (children == NULL)
         err(1, "calloc");

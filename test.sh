@@ -3,6 +3,7 @@
 #
 # usage: sh test.sh        run the tests; the last line is "N passed, N failed"
 #        sh test.sh demo   show a server, and a client on each kind of socket
+#        sh test.sh bench  measure the server, with children that stay and without
 #
 # The servers take port 0, so that the system gives them a free one, and are
 # used when they have announced it: no port is fixed, and nothing has to guess
@@ -85,6 +86,14 @@ announced() {
     grep -q 'listening on' log || [ -e gone ]
 }
 
+# endpoint NETWORK: one that nobody else uses.
+endpoint() {
+    case $1 in
+    tcp* | udp*) echo "$1:0" ;;
+    *) echo "$1" ;;
+    esac
+}
+
 # address NETWORK [PATTERN]: where the server listens.
 address() {
     until_true grep -q "listening on $1:.*${2:-}" log
@@ -156,10 +165,58 @@ demo() {
     stop
 }
 
-if [ "${1:-}" = demo ]; then
+# ---- The benchmark ----------------------------------------------------------
+
+# load ARGUMENT...: the line of results of a load, without its first word.
+load() {
+    "$here/client" -w 10 "$@" | sed -n 's/^all //p'
+}
+
+# bench_row LABEL NETWORK CONNECTIONS
+bench_row() {
+    at=$(address "$2")
+    case $2 in
+    udp* | unixgram) rate='- - - - - -' bulk='- - - - - -' large='- - - - - -' ;;
+    *)
+        rate=$(load -n "$3" -c 8 "$at")
+        large=$(load -n 1 -r 10000 -s 16384 "$at")
+        case $2 in
+        unixpacket) bulk=$(load -n 1 -r 5000 -s 65507 "$at") ;;
+        *) bulk=$(load -n 1 -r 5 -s 100000000 "$at") ;;
+        esac
+        ;;
+    esac
+    small=$(load -n 1 -r 20000 "$at")
+    # shellcheck disable=SC2086 # results are six words each
+    set -- "$1" "$2" $rate $small $large $bulk
+    printf '%-11s %-9s %8s %8s %6s %6s %7s %8s %8s\n' \
+        "$2" "$1" "$3" "${10}" "${12}" "${13}" "${14}" "${16}" "${23}"
+}
+
+bench() {
+    echo '                      clients  one client'
+    echo '                            8  64-byte round trips             16 KiB     bulk'
+    echo 'network     server     conn/s trips/s 50% us 99% us 100% us  trips/s     MB/s'
+    for n in tcp4 unix unixpacket udp4 unixgram; do
+        start -k 0 "$(endpoint $n)"
+        bench_row '-k 0' $n 1000
+        stop
+        start "$(endpoint $n)"
+        bench_row '' $n 10000
+        stop
+    done
+}
+
+case ${1:-} in
+demo)
     demo
     exit
-fi
+    ;;
+bench)
+    bench
+    exit
+    ;;
+esac
 
 # ---- The input --------------------------------------------------------------
 
@@ -192,13 +249,6 @@ else
     skip "IPv6: this machine has none"
 fi
 stop 2>/dev/null
-
-endpoint() {
-    case $1 in
-    tcp* | udp*) echo "$1:0" ;;
-    *) echo "$1" ;;
-    esac
-}
 
 # shellcheck disable=SC2046 # one word for each network is what we want
 start -v $(for n in $networks; do endpoint "$n"; done)
@@ -425,19 +475,85 @@ does_not_read() {
 }
 check "-t 1: nor does one last whose client does not read" does_not_read
 
-# 0, 1, 2, two for signals, the socket: no descriptor is left for a connection,
+# 0, 1, 2, two pipes, the socket: no descriptor is left for a connection,
 # and poll() says all the time that there is one to accept.
 no_descriptors() {
     [ -z "$server" ] || stop KILL
     : >log
     # shellcheck disable=SC3045 # not in POSIX sh, but in every one
-    (ulimit -n 6 && exec "$here/server" unix) 2>log &
+    (ulimit -n 8 && exec "$here/server" unix) 2>log &
     server=$!
     until_true grep -q 'listening on' log
     refused 1 'nothing could be' "$here/client" -w 1 unix &&
         [ "$(grep -c 'unix:unix.sock: accept: ' log)" = 1 ] && stop
 }
 check "out of descriptors: the server says so, once, and goes on" no_descriptors
+
+# ---- Children that stay -----------------------------------------------------
+
+children() {
+    # shellcheck disable=SC2009 # not every ps can do what pgrep does
+    ps -A -o ppid= -o pid= | awk -v parent="$server" '$1 == parent { print $2 }'
+}
+count_is() {
+    [ "$(children | wc -l)" -eq "$1" ]
+}
+only() { # only N CHILDREN_OPTION...: are N children left after 20 clients?
+    left=$1
+    shift
+    start "$@" unix
+    twenty_at_once unix && until_true count_is "$left"
+}
+same_child() {
+    start -v -k 1 -m 1 -t 1 unix
+    same unix short && first=$(children)
+    hold reused unix
+    [ "$first" = "$(children)" ] &&
+        until_true grep -q 'after 5 bytes: .* timed out' log || return 1
+    release
+    rm reused.*
+}
+killed_idle() {
+    start unix
+    twenty_at_once unix || return 1
+    # shellcheck disable=SC2046
+    kill -s KILL $(children)
+    twenty_at_once unix && stop
+}
+killed_parent() {
+    start -k 5 unix
+    twenty_at_once unix && until_true count_is 5 || return 1
+    hold orphan unix
+    stop KILL
+    echo 'still served' >&8
+    until_true grep -q 'still served' orphan.out || return 1
+    [ ! -e gone ] || return 1
+    release && all_gone && rm orphan.* unix.sock
+}
+if ps -A -o ppid= -o pid= >/dev/null 2>&1; then
+    check "-k 0: no child stays" only 0 -k 0
+    check "-k 3: three stay" only 3 -k 3
+    check "-m 4 -k 9: there are no more than 4" only 4 -m 4 -k 9
+    check "a child serves one client after the other, -t holds for each" same_child
+    check "idle children are killed: nobody waits" killed_idle
+    check "the server is killed: idle children end, busy ones finish" killed_parent
+else
+    skip "children that stay: there is no ps to count them"
+fi
+
+# ---- The load generator -----------------------------------------------------
+
+start tcp4:0 udp4:0 unix unixgram unixpacket
+loaded() {
+    client -v -n 50 -c 5 -r 3 -s 10000 "$(address "$1")" >out && [ "$(wc -l <out)" -eq 7 ]
+}
+for n in tcp4 udp4 unix unixgram unixpacket; do
+    check "$n: 50 connections by 5 clients, 3 round trips on each" loaded $n
+done
+check "a round trip larger than all buffers" client -n 1 -s 20000000 unix >/dev/null
+stop
+check "-n with nobody there" refused 1 'connect: ' \
+    sh -c "'$here/client' -n 2 unix >/dev/null"
 
 # ---- Standard input, output and error ---------------------------------------
 
@@ -538,11 +654,11 @@ for program in server client; do
     done
     check "$program: an unknown option" refused 2 "^.*$program: .*" "$here/$program" -Z
 done
-for wrong in -t -t-1 -tx -t9999999999 -m0 '-m ' '-i tcp'; do
+for wrong in -k-1 -kx -t -t-1 -tx -t9999999999 -m0 '-m ' '-i tcp'; do
     # shellcheck disable=SC2086 # some are two words
     check "server $wrong is wrong usage" refused 2 server: "$here/server" $wrong
 done
-for wrong in -w -w-1 '-w 1s' 'tcp udp'; do
+for wrong in -w -w-1 '-w 1s' 'tcp udp' -n0 -c2 '-n 1 -s 65508 udp'; do
     # shellcheck disable=SC2086
     check "client $wrong is wrong usage" refused 2 client: "$here/client" $wrong
 done
