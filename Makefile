@@ -5,7 +5,7 @@
 # make install  as echo-server and echo-client below $(DESTDIR)$(PREFIX)/bin
 #
 # CC, CPPFLAGS, CFLAGS, LDFLAGS and LDLIBS are yours, as in
-#   make CC=clang CFLAGS='-g -fsanitize=address'
+#   make clean all CC=clang CFLAGS='-g -fsanitize=address'
 # What the source itself needs is in the rules.
 
 CFLAGS ?= -O2
@@ -31,12 +31,12 @@ test check: all
 	@sh test.sh
 
 install: all
-	install -d $(DESTDIR)$(BINDIR)
-	install -m 755 server $(DESTDIR)$(BINDIR)/echo-server
-	install -m 755 client $(DESTDIR)$(BINDIR)/echo-client
+	install -d "$(DESTDIR)$(BINDIR)"
+	install -m 755 server "$(DESTDIR)$(BINDIR)/echo-server"
+	install -m 755 client "$(DESTDIR)$(BINDIR)/echo-client"
 
 uninstall:
-	rm -f $(DESTDIR)$(BINDIR)/echo-server $(DESTDIR)$(BINDIR)/echo-client
+	rm -f "$(DESTDIR)$(BINDIR)/echo-server" "$(DESTDIR)$(BINDIR)/echo-client"
 
 clean:
 	rm -f server client

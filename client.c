@@ -6,8 +6,8 @@
  *        client -n CONNECTIONS [-c CLIENTS] [-r ROUNDS] [-s BYTES] [-v]
  *               [-w SECONDS] [ENDPOINT]
  *
- * Exit status: 0 when all is sent and the server has closed, 1 if anything
- * failed or was left unsent, 2 for wrong usage.
+ * Exit status: 0 when all is sent and has been answered, 1 if anything failed
+ * or was left unsent, 2 for wrong usage.
  *
  * The calls, in the order of a connection's life:
  *
@@ -24,7 +24,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/stat.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 
 #define MESSAGE_MAX 65507 /* the largest over UDP: 65535 less two headers */
@@ -45,25 +45,62 @@ static long patience_ms;     /* how long nothing may move; -1: for ever */
 static bool verbose;
 static int parent_pipe = -1; /* says end of file when the parent has ended */
 
+/* ---- Waiting, but not for ever ------------------------------------------ */
+
+/*
+ * Waits for events on a descriptor until the deadline, a time of now_ms(), or
+ * -1 for ever. Returns those that came, or 0 if none did in time.
+ */
+static int wait_for(int fd, int events, long long deadline)
+{
+    struct pollfd ready[2] = {{.fd = fd, .events = (short)events},
+                              {.fd = parent_pipe, .events = POLLIN}};
+
+    for (;;) {
+        long long left = deadline == -1 ? -1 : deadline - now_ms();
+
+        if (deadline != -1 && left <= 0)
+            return 0;
+        switch (poll(ready, 2, (int)left)) {
+        case -1:
+            if (errno != EINTR)
+                err(1, "poll");
+            continue;
+        case 0:
+            continue;
+        default:
+            break;
+        }
+        if (ready[1].revents != 0)
+            exit(1); /* nobody is there any more to report to */
+        return ready[0].revents;
+    }
+}
+
+/* The time of now_ms() up to which to be patient. */
+static long long deadline_from_now(void)
+{
+    return patience_ms == -1 ? -1 : now_ms() + patience_ms;
+}
+
 /* ---- Connecting: socket, connect ---------------------------------------- */
 
 /*
- * connect(), but with a limit: in milliseconds, -1 for none. Returns 0, or -1
- * with errno, ETIMEDOUT among them. Leaves the socket non-blocking.
+ * connect(), but for patience_ms at the most. Returns 0, or -1 with errno,
+ * ETIMEDOUT among them. Leaves the socket non-blocking.
  */
-static int connect_within(int fd, const struct addrinfo *info, long limit)
+static int connect_in_time(int fd, const struct addrinfo *info)
 {
-    const long long deadline = now_ms() + limit;
-    struct pollfd ready = {.fd = fd, .events = POLLOUT};
+    const long long deadline = deadline_from_now();
     int status, error;
     socklen_t len = sizeof error;
 
     if (fcntl(fd, F_SETFL, O_NONBLOCK) == -1)
         return -1;
     status = connect(fd, info->ai_addr, info->ai_addrlen);
-    /* AF_UNIX with a full backlog, on Linux: there is nothing to wait for. */
+    /* An AF_UNIX server's backlog is full (Linux): no poll() waits for that. */
     while (status == -1 && errno == EAGAIN) {
-        if (limit != -1 && now_ms() >= deadline) {
+        if (deadline != -1 && now_ms() >= deadline) {
             errno = ETIMEDOUT;
             return -1;
         }
@@ -73,12 +110,9 @@ static int connect_within(int fd, const struct addrinfo *info, long limit)
     if (status == 0 || (errno != EINPROGRESS && errno != EINTR))
         return status;
     /* It goes on by itself; when it is done, the socket is writable. */
-    do
-        status = poll(&ready, 1, (int)limit);
-    while (status == -1 && errno == EINTR);
-    if (status == 0)
-        errno = ETIMEDOUT;
-    if (status <= 0 || getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) == -1)
+    if (wait_for(fd, POLLOUT, deadline) == 0)
+        error = ETIMEDOUT;
+    else if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) == -1)
         return -1;
     errno = error;
     return error == 0 ? 0 : -1;
@@ -116,19 +150,28 @@ static void end_remover(void)
 }
 
 /*
- * Makes a folder that nobody else can write to. Returns 0, or -1 with errno.
- * A process set aside for that removes it, with the socket in it, when this
- * one has ended, however it ends: that closes the last copy of the pipe's
- * writing end. No signal handler could promise as much.
+ * Makes a private folder, for the address of an AF_UNIX datagram socket, and a
+ * process that removes it when this one has ended, however it ended: that
+ * closes the last copy of the pipe's writing end. No signal handler can do as
+ * much. Returns 0, or -1 with errno.
  */
 static int make_folder(void)
 {
+    const char *parent = getenv("TMPDIR");
     int ends[2], saved;
     sigset_t all, old;
 
+    /* The server would look for a relative one in a folder of its own. */
+    if (parent == NULL || *parent != '/')
+        parent = "/tmp";
+    if (snprintf(folder, sizeof folder, "%s/echo-client.XXXXXX", parent) >=
+        (int)sizeof folder) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
     if (pipe(ends) == -1)
         return -1;
-    sigfillset(&all); /* in the remover, they stay blocked */
+    sigfillset(&all); /* the remover never unblocks them */
     sigprocmask(SIG_SETMASK, &all, &old);
     remover = mkdtemp(folder) != NULL ? fork() : -1;
     saved = errno;
@@ -142,29 +185,16 @@ static int make_folder(void)
     remover_pipe = ends[1];
     if (remover != -1)
         return atexit(end_remover);
+    close(ends[1]);
     rmdir(folder);
+    remover = 0;
     errno = saved;
     return -1;
 }
 
-/*
- * Gives an AF_UNIX datagram socket an address of its own, a file in a private
- * folder: without one, the server knows nobody to answer. Returns 0, or -1
- * with errno.
- */
+/* Binds to that name: without one, the server knows nobody to answer. */
 static int bind_private(int fd)
 {
-    const char *parent = getenv("TMPDIR");
-
-    if (remover == 0) {
-        if (snprintf(folder, sizeof folder, "%s/echo-client.XXXXXX",
-                     parent ? parent : "/tmp") >= (int)sizeof folder) {
-            errno = ENAMETOOLONG;
-            return -1;
-        }
-        if (make_folder() == -1)
-            return -1;
-    }
     unlink(own.sun_path); /* that of the socket before */
     return bind(fd, (struct sockaddr *)&own, sizeof own);
 }
@@ -186,12 +216,16 @@ static int open_connection(struct endpoint *e, const struct addrinfo *info)
     else if (info->ai_family != AF_UNIX) /* see the server, about Nagle */
         failed = setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) == -1;
     if (!failed && type == SOCK_DGRAM && info->ai_family == AF_UNIX) {
-        e->call = "bind";
-        failed = bind_private(fd) == -1;
+        e->call = "mkdtemp";
+        failed = remover == 0 && make_folder() == -1;
+        if (!failed) {
+            e->call = "bind";
+            failed = bind_private(fd) == -1;
+        }
     }
     if (!failed) {
         e->call = "connect";
-        failed = connect_within(fd, info, patience_ms) == -1;
+        failed = connect_in_time(fd, info) == -1;
     }
     if (failed) {
         saved = errno;
@@ -281,34 +315,6 @@ static void write_output(void)
         err(1, "standard output: write");
 }
 
-/*
- * Waits for one descriptor, until a time of now_ms(), -1 for ever. Returns what
- * came of the events, 0 for nothing in time.
- */
-static int wait_for(int fd, int events, long long deadline)
-{
-    struct pollfd ready[2] = {{.fd = fd, .events = (short)events},
-                              {.fd = parent_pipe, .events = POLLIN}};
-
-    for (;;) {
-        long long left = deadline == -1 ? -1 : deadline - now_ms();
-
-        if (deadline != -1 && left <= 0)
-            return 0;
-        if (poll(ready, 2, (int)left) <= 0)
-            continue;
-        if (ready[1].revents != 0)
-            exit(1); /* nobody is there any more to report to */
-        return ready[0].revents;
-    }
-}
-
-/* The time of now_ms() up to which to be patient. */
-static long long deadline_from_now(void)
-{
-    return patience_ms == -1 ? -1 : now_ms() + patience_ms;
-}
-
 /* ---- A connection: both directions at once ------------------------------ */
 
 /* What to wait for on a descriptor. One that we want nothing of is left out:
@@ -332,11 +338,15 @@ static int send_some(int fd, size_t size)
 }
 
 /* Takes what came. The end of file is not in POLLHUP but here, after the last
- * byte: who goes by POLLHUP loses what had come before it. */
+ * byte: a client that goes by POLLHUP loses what had come before it. */
 static void receive_some(int fd, const char *name)
 {
-    ssize_t n = recv(fd, down.buffer, sizeof down.buffer, 0);
+    struct iovec part = {down.buffer, sizeof down.buffer};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+    ssize_t n = recvmsg(fd, &message, 0);
 
+    if (n > 0 && (message.msg_flags & MSG_TRUNC) != 0)
+        errx(1, "%s: recv: %s", name, strerror(EMSGSIZE));
     if (n == 0)
         down.ended = true;
     else if (n == -1 && !try_again())
@@ -358,8 +368,8 @@ static bool input_left(void)
 
 /*
  * Moves bytes both ways until the server has closed. One poll() waits for all:
- * who sends everything first and then reads blocks for ever, once the echo has
- * filled the buffers of the way back and the server stops reading.
+ * a client that sends everything first and then reads blocks for ever, once the
+ * echo has filled the buffers on the way back and the server stops reading.
  * Returns the exit status.
  */
 static int converse(int fd, const struct network *network, const char *name)
@@ -368,9 +378,9 @@ static int converse(int fd, const struct network *network, const char *name)
     bool sending = true;
     int failure = 0;
 
-    while (!down.ended || down.start < down.end) {
+    while (!down.ended) {
         const bool draining = down.start < down.end;
-        const size_t size = sending && !down.ended ? next_size(network) : 0;
+        const size_t size = sending ? next_size(network) : 0;
         struct pollfd on[3];
         int n;
 
@@ -385,19 +395,21 @@ static int converse(int fd, const struct network *network, const char *name)
         on[PEER] = wanted(fd, (draining ? 0 : POLLIN) | (size ? POLLOUT : 0));
         n = poll(on, 3, draining ? -1 : (int)patience_ms);
         if (n == 0)
-            errx(1,
-                 "%s: poll: nothing could be sent or received for %ld "
-                 "seconds",
-                 name, patience_ms / 1000);
+            errx(1, "%s: poll: nothing sent or received for %ld s", name,
+                 patience_ms / 1000);
+        if (n == -1 && errno != EINTR)
+            err(1, "poll");
         if (n == -1)
             continue;
         if (on[INPUT].revents != 0)
             read_input();
         if (on[OUTPUT].revents != 0)
             write_output();
+        /* POLLERR and POLLHUP go with both: the call tells what is wrong. */
         if (size > 0 && (on[PEER].revents & ~POLLIN) != 0 &&
             send_some(fd, size) == -1) {
             failure = errno; /* what it sent before it went is still to come */
+            (void)shutdown(fd, SHUT_WR);
             sending = false;
         }
         if (!draining && (on[PEER].revents & ~POLLOUT) != 0)
@@ -409,18 +421,35 @@ static int converse(int fd, const struct network *network, const char *name)
         warn("%s: send", name);
     else if (sending && input_left())
         warnx("%s: recv: the server closed with input left unsent", name);
-    else
-        return 0;
-    return 1;
+    else if (sending && isatty(STDIN_FILENO))
+        warnx("%s: the server has closed", name);
+    return failure != 0 || up.start < up.end;
 }
 
 /* ---- Datagrams: one at a time ------------------------------------------- */
 
 /*
+ * Sends a datagram, when the queue has room for it; gives up at the deadline,
+ * as the network would. Returns 0, or -1 with errno.
+ */
+static int send_message(int fd, const char *message, size_t size,
+                        long long deadline)
+{
+    while (wait_for(fd, POLLOUT, deadline) != 0) {
+        if (send(fd, message, size, 0) != -1)
+            return 0;
+        if (!try_again() && errno != ENOBUFS)
+            return -1;
+        (void)poll(NULL, 0, RETRY_MS); /* poll() does not know all queues */
+    }
+    return 0;
+}
+
+/*
  * Sends a message and waits for its echo, which stays in down.buffer; sends it
  * again if none comes in patience_ms. A network may lose, double, delay and
- * reorder datagrams: so what is not this echo is that of a message before, and
- * is ignored. Returns 0, or -1 with errno and e->call; ETIMEDOUT if all tries
+ * reorder datagrams: what comes and is no echo of this message is late, and is
+ * ignored. Returns 0, or -1 with errno and e->call; ETIMEDOUT if all tries
  * are used up.
  */
 static int exchange(struct endpoint *e, int fd, const char *message,
@@ -430,17 +459,16 @@ static int exchange(struct endpoint *e, int fd, const char *message,
         long long deadline = deadline_from_now();
         ssize_t n;
 
-        if (!wait_for(fd, POLLOUT, deadline))
-            continue;
         e->call = "send";
-        if (send(fd, message, size, 0) == -1 && !try_again() &&
-            errno != ENOBUFS)
+        if (send_message(fd, message, size, deadline) == -1)
             return -1;
         e->call = "recv";
         while (wait_for(fd, POLLIN, deadline)) {
             n = recv(fd, down.buffer, sizeof down.buffer, 0);
             if (n == (ssize_t)size && memcmp(down.buffer, message, size) == 0)
                 return 0;
+            if (n == -1 && errno == EMSGSIZE)
+                break; /* a router says so; the next try goes in fragments */
             if (n == -1 && !try_again())
                 return -1;
         }
@@ -609,10 +637,8 @@ static void round_trip(int fd, const char *message, const char *name)
             sent += (size_t)n;
         if (wait_for(fd, POLLIN | (sent < load_bytes ? POLLOUT : 0),
                      deadline_from_now()) == 0)
-            errx(1,
-                 "%s: poll: nothing could be sent or received for %ld "
-                 "seconds",
-                 name, patience_ms / 1000);
+            errx(1, "%s: poll: nothing sent or received for %ld s", name,
+                 patience_ms / 1000);
         n = recv(fd, down.buffer, sizeof down.buffer, 0);
         if (n == 0)
             errx(1, "%s: recv: end of file after %zu of %zu bytes", name, got,
@@ -797,8 +823,8 @@ static _Noreturn void usage(FILE *out)
 "\n"
 "  -h              print this\n"
 "  -v              print a summary at the end\n"
-"  -w SECONDS      give up when nothing could be sent or received for so long\n"
-"                  (datagrams: send again, 3 times in all; 1)\n"
+"  -w SECONDS      give up when nothing is sent or received for so long (0:\n"
+"                  never); a datagram is sent again then, 3 times in all (1)\n"
 "\n"
 "With -n, it puts a load on an echo server, checks every byte, and prints\n"
 "rates and the 50th, 99th and 100th percentile of the round trip times.\n"
@@ -816,6 +842,8 @@ static _Noreturn void usage(FILE *out)
 "unixgram and unixpacket, each line is one.\n",
           out);
     /* clang-format on */
+    if (fflush(out) == EOF)
+        err(1, "standard output: write");
     exit(out == stdout ? 0 : 2);
 }
 
@@ -870,6 +898,7 @@ static void parse_load_option(int option)
 
 int main(int argc, char **argv)
 {
+    static char line[BUFSIZ];
     long seconds = -1;
     struct endpoint e;
     int option, status;
@@ -877,7 +906,7 @@ int main(int argc, char **argv)
     if (hold_standard_descriptors() == -1)
         return 1;
     /* One write() a line: the lines of two processes do not mix. */
-    setvbuf(stderr, NULL, _IOLBF, BUFSIZ);
+    setvbuf(stderr, line, _IOLBF, sizeof line);
     if (argc > 1 && strcmp(argv[1], "--help") == 0)
         usage(stdout);
     while ((option = getopt(argc, argv, "hvw:n:c:r:s:")) != -1) {

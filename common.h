@@ -1,6 +1,6 @@
 /*
  * common.h - what the echo server and its client share: the table of networks,
- * endpoints ("tcp:[::1]:7777") in and out of text, and three small helpers.
+ * endpoints ("tcp:[::1]:7777") in and out of text, and a few small helpers.
  *
  * Include it first: the feature macro below must come before any system
  * header. No function here prints or exits; each reports to its caller.
@@ -8,7 +8,11 @@
 #ifndef COMMON_H
 #define COMMON_H
 
+/* BSD and macOS show more than POSIX by default, but not if this is asked for. */
+#if !defined __APPLE__ && !defined __FreeBSD__ && !defined __NetBSD__ && \
+    !defined __OpenBSD__ && !defined __DragonFly__
 #define _POSIX_C_SOURCE 200809L
+#endif
 
 #include <ctype.h>
 #include <errno.h>
@@ -59,7 +63,7 @@ static const struct network networks[] = {
 struct endpoint {
     const char *text; /* as the user wrote it */
     const struct network *network;
-    char host[HOST_SIZE];       /* "" for loopback, "*" for every interface */
+    char host[HOST_SIZE];       /* "" for loopback, "*" for all of a server's */
     const char *address;        /* a port or service name; AF_UNIX: a path */
     struct addrinfo *addresses; /* filled by resolve_endpoint() */
     struct addrinfo unix_info;  /* AF_UNIX: the one entry of that list, */
@@ -104,7 +108,7 @@ static inline const char *split_host_port(struct endpoint *e)
         e->address = colon + 1;
     }
     if (!valid_port(e->address, e->network->type))
-        return "the port is no number up to 65535 and no known service";
+        return "PORT must be a number up to 65535 or a known service";
     return NULL;
 }
 
@@ -124,7 +128,8 @@ static inline int parse_endpoint(const char *text, struct endpoint *e)
             memcmp(networks[i].name, text, len) == 0)
             e->network = &networks[i];
     if (e->network == NULL) {
-        e->reason = *text == '\0' ? "empty endpoint" : "unknown network";
+        e->reason = *text == '\0' ? "empty endpoint"
+                                  : "unknown network (tcp, udp, unix ...)";
         return -1;
     }
     e->address = text[len] == ':' ? text + len + 1 : e->network->address;
@@ -206,7 +211,7 @@ static inline const char *format_address(char *text,
         size_t start = offsetof(struct sockaddr_un, sun_path), i = 0;
 
         /* It need not end in NUL, and may hold what a terminal obeys. */
-        for (; start + i < len && path[i] != '\0'; i++)
+        for (; start + i < len && used + i < ADDRESS_SIZE - 1 && path[i]; i++)
             text[used + i] = iscntrl((unsigned char)path[i]) ? '?' : path[i];
         text[used + i] = '\0';
         if (i > 0)
@@ -241,18 +246,20 @@ static inline int hold_standard_descriptors(void)
 /*
  * Makes room in the send buffer for one message of BUFFER_SIZE, as far as the
  * system lets us: a message goes whole or not at all (EMSGSIZE). Streams need
- * nothing of the kind, and TCP would stop tuning its buffer by itself.
+ * nothing of the kind, and TCP would stop tuning its buffer by itself. Returns
+ * 0, or -1 with errno.
  */
 static inline int fit_send_buffer(int fd)
 {
-    int size, wanted = BUFFER_SIZE;
+    int size;
     socklen_t len = sizeof size;
 
     if (getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, &len) == -1)
         return -1;
-    if (size >= wanted)
-        return 0;
-    return setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &wanted, sizeof wanted);
+    for (int wanted = BUFFER_SIZE; wanted > size; wanted /= 2)
+        if (setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &wanted, sizeof wanted) == 0)
+            break; /* Linux cuts down what is too much, others refuse it */
+    return 0;
 }
 
 /* The time in nanoseconds, on a clock that nobody sets; for differences. */

@@ -3,8 +3,8 @@
  *
  * usage: server [-hiv] [-k KEEP] [-m CHILDREN] [-t SECONDS] [ENDPOINT...]
  *
- * Exit status: 0 after SIGINT or SIGTERM, 1 if it could not start, 2 for wrong
- * usage.
+ * Exit status: 0 after SIGINT, SIGTERM or SIGHUP (with -i, after the client),
+ * 1 if it could not start, 2 for wrong usage.
  *
  * The calls, in the order of a connection's life:
  *
@@ -31,7 +31,7 @@
 #define RETRY_MS      100  /* when out of descriptors, memory or processes */
 #define DRAIN_MS      5000 /* what children get to finish in at the end */
 #define PORT_TRIES    100  /* to find one port that is free everywhere */
-#define PORT_RESERVED 1024 /* below it live services, not clients */
+#define PORT_RESERVED 1024 /* lower ports are those of services */
 
 /* A socket that the parent waits on: it listens, or takes datagrams. */
 struct listener {
@@ -83,21 +83,23 @@ static in_port_t *port_of(struct sockaddr *address)
 static int remove_stale(const struct addrinfo *info)
 {
     const char *path = ((struct sockaddr_un *)info->ai_addr)->sun_path;
+    struct stat status, again;
     bool stale = false;
-    struct stat status;
     int fd;
 
     if (lstat(path, &status) == 0 && S_ISSOCK(status.st_mode)) {
         fd = socket(AF_UNIX, info->ai_socktype, info->ai_protocol);
         if (fd == -1)
             return -1;
-        /* A live server with a full backlog must not make us wait. */
+        /* A live server with a full backlog must not make us wait. (On BSD its
+         * answer is ECONNREFUSED, too: there it cannot be told from none.) */
         stale = fcntl(fd, F_SETFL, O_NONBLOCK) == 0 &&
                 connect(fd, info->ai_addr, info->ai_addrlen) == -1 &&
                 errno == ECONNREFUSED;
         close(fd);
     }
-    if (stale)
+    /* Unless it is another server's by now, that found the same. */
+    if (stale && lstat(path, &again) == 0 && again.st_ino == status.st_ino)
         return unlink(path);
     errno = EADDRINUSE;
     return -1;
@@ -130,6 +132,36 @@ static int turn_on(int fd, int level, int option)
     return setsockopt(fd, level, option, &on, sizeof on);
 }
 
+static bool is_wildcard(const struct sockaddr *address)
+{
+    if (address->sa_family == AF_INET6)
+        return IN6_IS_ADDR_UNSPECIFIED(
+            &((const struct sockaddr_in6 *)address)->sin6_addr);
+    return ((const struct sockaddr_in *)address)->sin_addr.s_addr ==
+           htonl(INADDR_ANY);
+}
+
+/*
+ * Has recvmsg() tell which of our addresses a datagram came to, for sockets
+ * that take them on all: a client does not accept a reply from any other than
+ * the one it sent to. Not in POSIX. Returns 0, or -1 with errno.
+ */
+static int ask_destination(int fd, int family)
+{
+#ifdef IPV6_RECVPKTINFO
+    if (family == AF_INET6)
+        return turn_on(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO);
+#endif
+#if defined IP_PKTINFO
+    if (family == AF_INET)
+        return turn_on(fd, IPPROTO_IP, IP_PKTINFO);
+#elif defined IP_RECVDSTADDR
+    if (family == AF_INET)
+        return turn_on(fd, IPPROTO_IP, IP_RECVDSTADDR);
+#endif
+    return 0;
+}
+
 /* Sets what must be set before bind(). Returns 0, or -1 with errno. */
 static int configure_listener(int fd, const struct addrinfo *info)
 {
@@ -150,30 +182,24 @@ static int configure_listener(int fd, const struct addrinfo *info)
      * it would let a second server take the datagrams, with no error. */
     if (info->ai_socktype == SOCK_STREAM)
         return turn_on(fd, SOL_SOCKET, SO_REUSEADDR);
-    /* A UDP socket on every interface must know which of its addresses a
-     * datagram came to: from any other, the client will not take the reply. */
-    if (info->ai_family == AF_INET6) {
-#ifdef IPV6_RECVPKTINFO
-        return turn_on(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO);
-#endif
-    } else {
-#if defined IP_PKTINFO
-        return turn_on(fd, IPPROTO_IP, IP_PKTINFO);
-#elif defined IP_RECVDSTADDR
-        return turn_on(fd, IPPROTO_IP, IP_RECVDSTADDR);
-#endif
-    }
-    return 0;
+    return is_wildcard(info->ai_addr) ? ask_destination(fd, info->ai_family)
+                                      : 0;
+}
+
+/* Is the file at our path the one that we made? As long as the socket is open,
+ * no other can get its inode. */
+static bool path_is_ours(const struct listener *l)
+{
+    struct stat status;
+
+    return l->path != NULL && lstat(l->path, &status) == 0 &&
+           status.st_dev == l->device && status.st_ino == l->inode;
 }
 
 /* Stops listening; a socket file goes with it, if it is still ours. */
 static void close_listener(struct listener *l)
 {
-    struct stat status;
-
-    /* In this order: while the socket is open, no new file gets its inode. */
-    if (l->path != NULL && lstat(l->path, &status) == 0 &&
-        status.st_dev == l->device && status.st_ino == l->inode)
+    if (path_is_ours(l))
         unlink(l->path);
     close(l->fd);
 }
@@ -204,6 +230,12 @@ static int open_listener(struct listener *l, struct endpoint *e,
         e->call = "listen";
         failed = listen(l->fd, INT_MAX) == -1;
     }
+    /* Before listen(), the file looked stale to whoever else was starting. */
+    if (!failed && l->path != NULL && !path_is_ours(l)) {
+        e->call = "bind";
+        errno = EADDRINUSE;
+        failed = true;
+    }
     if (!failed) {
         e->call = "getsockname";
         failed = getsockname(l->fd, (struct sockaddr *)&bound, &len) == -1;
@@ -230,6 +262,7 @@ static bool seen_before(const struct endpoint *e, const struct addrinfo *info)
     return false;
 }
 
+/* Has all addresses of the endpoint use the port that one of them has got. */
 static void set_port(const struct endpoint *e, in_port_t port)
 {
     for (struct addrinfo *i = e->addresses; i != NULL; i = i->ai_next)
@@ -246,17 +279,17 @@ static void set_port(const struct endpoint *e, in_port_t port)
 static int open_addresses(struct endpoint *e, char *name)
 {
     const int first = nlisteners;
-    bool missing = true;
+    bool fatal = false;
     int saved = 0;
 
-    for (struct addrinfo *i = e->addresses; i && missing; i = i->ai_next) {
+    for (struct addrinfo *i = e->addresses; i && !fatal; i = i->ai_next) {
         struct listener *l;
 
         if (seen_before(e, i))
             continue;
         l = realloc(listeners, sizeof *l * (size_t)(nlisteners + 1));
         if (l == NULL)
-            return -1;
+            err(1, "realloc");
         listeners = l;
         l += nlisteners;
         if (open_listener(l, e, i) == 0) {
@@ -265,10 +298,10 @@ static int open_addresses(struct endpoint *e, char *name)
         } else {
             saved = errno;
             format_address(name, e->network, i->ai_addr, i->ai_addrlen);
-            missing = saved == EAFNOSUPPORT || saved == EADDRNOTAVAIL;
+            fatal = saved != EAFNOSUPPORT && saved != EADDRNOTAVAIL;
         }
     }
-    if (missing && nlisteners > first)
+    if (!fatal && nlisteners > first)
         return 0;
     while (nlisteners > first)
         close_listener(&listeners[--nlisteners]);
@@ -283,8 +316,6 @@ static void open_endpoint(struct endpoint *e)
     in_port_t *port;
     bool any_port;
 
-    if (resolve_endpoint(e, AI_PASSIVE) == -1)
-        errx(1, "%s: %s: %s", e->text, e->call, e->reason);
     port = port_of(e->addresses->ai_addr);
     any_port = port != NULL && *port == 0;
     for (int tries = 1; open_addresses(e, name) == -1; tries++) {
@@ -305,8 +336,8 @@ static void close_listeners(void)
 
 /*
  * Writes all of it, or fails: returns 0, or -1 with errno. A socket may take
- * less than it is offered, when its buffer fills up; who leaves out the loop
- * loses the rest, and only under load.
+ * less than it is offered, when its buffer fills up; without the loop the rest
+ * is lost, and only under load.
  */
 static int write_all(int fd, const char *data, size_t size)
 {
@@ -386,6 +417,9 @@ static int configure_connection(const struct connection *c)
         return -1;
     if (network->type == SOCK_SEQPACKET)
         return fit_send_buffer(c->fd);
+    /* The urgent byte (MSG_OOB) is taken out of the stream otherwise. */
+    if (turn_on(c->fd, SOL_SOCKET, SO_OOBINLINE) == -1)
+        return -1;
     if (network->domain == AF_UNIX)
         return 0;
     /* Nagle's algorithm holds back the last, short segment of an echo until
@@ -397,7 +431,8 @@ static int configure_connection(const struct connection *c)
     return turn_on(c->fd, SOL_SOCKET, SO_KEEPALIVE);
 }
 
-/* Serves one connection to its end. What goes wrong is the client's affair. */
+/* Serves one connection to its end. What goes wrong concerns only its client:
+ * the log tells it if asked to, and the server goes on. */
 static void serve_connection(const struct connection *c)
 {
     char peer[ADDRESS_SIZE], date[32] = "";
@@ -409,7 +444,8 @@ static void serve_connection(const struct connection *c)
     format_address(peer, c->from->network, (const struct sockaddr *)&c->peer,
                    c->peer_len);
     if (verbose)
-        warnx("%s: %s connected", c->from->name, peer);
+        warnx("%s: %s connected to child %ld", c->from->name, peer,
+              (long)getpid());
     status = configure_connection(c);
     if (status == 0)
         status = c->from->network->type == SOCK_SEQPACKET
@@ -432,13 +468,21 @@ static void serve_connection(const struct connection *c)
 /*
  * May this sender have a reply? A datagram with the return address of another
  * echo service would go back and forth between the two for ever, and anybody
- * can send one. Such services are below port 1024, or are this server, or run
- * this program elsewhere at the same port.
+ * can send one. Such services are below port 1024, or are this server (a file,
+ * for AF_UNIX, whatever it is called), or this program at the same port of some
+ * other machine.
  */
 static bool may_reply(const struct sockaddr_storage *peer)
 {
+    const char *path = ((const struct sockaddr_un *)peer)->sun_path;
     const in_port_t *port = port_of((struct sockaddr *)peer);
+    struct stat status;
 
+    for (int i = 0; port == NULL && i < nlisteners; i++)
+        if (listeners[i].path != NULL && stat(path, &status) == 0 &&
+            listeners[i].device == status.st_dev &&
+            listeners[i].inode == status.st_ino)
+            return false;
     if (port == NULL)
         return true;
     for (int i = 0; i < nlisteners; i++)
@@ -455,28 +499,34 @@ static bool may_reply(const struct sockaddr_storage *peer)
 static void echo_datagram(const struct listener *l)
 {
     static bool said;
-    struct sockaddr_storage peer;
+    struct sockaddr_storage peer = {0}; /* so that a path ends in NUL */
     char name[ADDRESS_SIZE];
     struct iovec part = {buffer, sizeof buffer};
-    union { /* for the address it came to; see configure_listener() */
+    union { /* for the address it came to: see ask_destination() */
         struct cmsghdr align;
         char space[128];
     } control;
     struct msghdr message = {.msg_name = &peer,
                              .msg_namelen = sizeof peer,
                              .msg_iov = &part,
-                             .msg_iovlen = 1,
-                             .msg_control = &control,
-                             .msg_controllen = sizeof control};
-    ssize_t n = recvmsg(l->fd, &message, 0);
+                             .msg_iovlen = 1};
+    ssize_t n;
 
-    /* No sender's name: an AF_UNIX socket that was never bound. */
+    /* AF_UNIX gets no room: somebody could send us descriptors in it (see
+     * hand_over() for how), and we would hold them for ever. */
+    if (l->network->domain != AF_UNIX) {
+        message.msg_control = &control;
+        message.msg_controllen = sizeof control;
+    }
+    n = recvmsg(l->fd, &message, 0);
+    /* No sender's name: an AF_UNIX socket that was never bound. Too long for
+     * the buffer: half of it would be no echo. */
     if (n == -1 || message.msg_namelen == 0 ||
         (message.msg_flags & MSG_TRUNC) != 0)
         return;
     if (may_reply(&peer)) {
-        /* What recvmsg() filled in, sendmsg() takes to send it back whence it
-         * came: to the peer's address, from the one that it was sent to. */
+        /* What recvmsg() filled in, sendmsg() reads: the peer's address, and
+         * the one of ours that the peer knows. */
         part.iov_len = (size_t)n;
         message.msg_flags = 0;
         (void)sendmsg(l->fd, &message, 0);
@@ -506,11 +556,13 @@ static void on_signal(int number)
 {
     int saved = errno;
 
-    if (number != SIGCHLD)
+    /* A terminal that closes is no second wish, after that of its user. */
+    if (number != SIGCHLD && (number != SIGHUP || stop_signals == 0))
         stop_signals++;
-    if (write(signal_pipe[1], "", 1) == -1)
-        errno = saved; /* EAGAIN, it is full: then it is readable, too */
-    errno = saved;
+    if (write(signal_pipe[1], "", 1) == -1) {
+        /* EAGAIN: it is full, and so it is readable, too */
+    }
+    errno = saved; /* the code that was interrupted may be about to look */
 }
 
 /* A pipe for the parent to poll(): reading from it never blocks. */
@@ -530,8 +582,10 @@ static void catch_signals(void)
     if (fcntl(signal_pipe[1], F_SETFL, O_NONBLOCK) == -1)
         err(1, "fcntl"); /* a handler must not block, either */
     sigemptyset(&handled_set);
-    for (size_t i = 0; i < sizeof handled / sizeof *handled; i++) {
+    for (size_t i = 0; i < sizeof handled / sizeof *handled; i++)
         sigaddset(&handled_set, handled[i]);
+    action.sa_mask = handled_set; /* one handler at a time, or ++ may fail */
+    for (size_t i = 0; i < sizeof handled / sizeof *handled; i++) {
         sigaction(handled[i], &action, &old);
         if (handled[i] == SIGHUP && old.sa_handler == SIG_IGN)
             sigaction(SIGHUP, &old, NULL); /* nohup: outlive the terminal */
@@ -674,8 +728,8 @@ static _Noreturn void run_child(const struct connection *first, int channel)
 {
     struct connection c = *first;
 
-    /* Ctrl-C goes to every process of the job, and who stops the server may
-     * signal them all. The parent alone decides; it lets children finish. */
+    /* Ctrl-C goes to every process of the job, and a service manager may signal
+     * them all. The parent alone decides; it lets the children finish. */
     for (size_t i = 0; i < sizeof handled / sizeof *handled; i++)
         signal(handled[i], handled[i] == SIGCHLD ? SIG_DFL : SIG_IGN);
     sigprocmask(SIG_UNBLOCK, &handled_set, NULL);
@@ -713,15 +767,15 @@ static void fork_child(const struct connection *c)
 
     if (max_idle > 0 && socketpair(AF_UNIX, SOCK_STREAM, 0, channel) == -1)
         channel[0] = channel[1] = -1; /* a child that cannot stay will do */
-    /* Blocked, or a signal for the child might run the parent's handler in
-     * it, and through the pipe they share stop the parent. */
+    /* Until the child has done away with the parent's handlers, no signal must
+     * run them there: it would be lost, or wake the parent for nothing. */
     sigprocmask(SIG_BLOCK, &handled_set, NULL);
     pid = fork();
     switch (pid) {
     case 0:
         close_channel(&channel[0]);
         run_child(c, channel[1]);
-    case -1: /* no dropping a client for what may pass in a moment */
+    case -1: /* often passes in a moment: the client need not be lost */
         retry_later(c, "fork");
         unserved = *c;
         close_channel(&channel[0]);
@@ -772,10 +826,12 @@ static void accept_connection(const struct listener *l)
     case EWOULDBLOCK:
 #endif
     case ECONNABORTED:
-    case EPROTO: /* what follows is news of the network, on Linux */
+    case EPROTO: /* from here on: what Linux passes on from the network */
     case ENETDOWN:
     case ENETUNREACH:
+#ifdef EHOSTDOWN
     case EHOSTDOWN:
+#endif
     case EHOSTUNREACH:
     case ENOPROTOOPT:
     case EOPNOTSUPP:
@@ -849,8 +905,12 @@ static void serve(void)
         /* No need to wake up for each child that becomes idle, unless they
          * could be too many or one of them is waited for. */
         *idle = wanted(idle_pipe[0], !accepting || nchildren > max_idle);
-        if (poll(ready, (nfds_t)nlisteners + 2, retry_at ? RETRY_MS : -1) == -1)
+        if (poll(ready, (nfds_t)nlisteners + 2, retry_at ? RETRY_MS : -1) ==
+            -1) {
+            if (errno != EINTR) /* ENOMEM */
+                (void)poll(NULL, 0, RETRY_MS);
             continue;
+        }
         if (signals->revents != 0) {
             clear_signals();
             reap_children();
@@ -875,6 +935,10 @@ static void drain(void)
     long long left, deadline = now_ms() + DRAIN_MS;
 
     close_listeners();
+    collect_idle();
+    if (nchildren > nidle)
+        warnx("connections still open: %d; a second signal cuts them off",
+              nchildren - nidle);
     if (unserved.fd != -1)
         close(unserved.fd);
     for (int i = 0; i < nchildren; i++)
@@ -886,7 +950,7 @@ static void drain(void)
         reap_children();
     }
     if (nchildren > 0)
-        warnx("cutting off %d connections", nchildren);
+        warnx("connections cut off: %d", nchildren);
     for (int i = 0; i < nchildren; i++)
         kill(children[i].pid, SIGKILL);
     for (int i = 0; i < nchildren; i++)
@@ -905,7 +969,7 @@ static void serve_stdin(void)
     struct sockaddr_storage local;
     socklen_t len = sizeof local, type_len;
     struct stat in, log;
-    int type;
+    int type, listening;
 
     /* inetd makes the connection standard error, too, and a log line would go
      * to the client. */
@@ -920,8 +984,16 @@ static void serve_stdin(void)
         err(1, "standard input: getsockopt");
     if (getsockname(c.fd, (struct sockaddr *)&local, &len) == -1)
         err(1, "standard input: getsockname");
-    if (getpeername(c.fd, (struct sockaddr *)&c.peer, &c.peer_len) == -1)
+    if (getpeername(c.fd, (struct sockaddr *)&c.peer, &c.peer_len) == -1) {
+        len = sizeof listening;
+        if (errno == ENOTCONN && type == SOCK_STREAM &&
+            getsockopt(c.fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) ==
+                0 &&
+            !listening)
+            return; /* the client has left already */
+        errno = ENOTCONN;
         err(1, "standard input: getpeername");
+    }
     for (size_t i = 0; i < sizeof networks / sizeof *networks; i++)
         if (networks[i].domain == local.ss_family && networks[i].type == type)
             l.network = &networks[i];
@@ -956,7 +1028,15 @@ static _Noreturn void usage(FILE *out)
 "No HOST means this machine only, * every interface; PORT 0 means any.\n",
           out);
     /* clang-format on */
+    if (fflush(out) == EOF)
+        err(1, "standard output: write");
     exit(out == stdout ? 0 : 2);
+}
+
+static _Noreturn void usage_error(const char *what, const char *reason)
+{
+    warnx("%s: %s", what, reason);
+    usage(stderr);
 }
 
 /* A number from the command line, or the end with what is wrong with it. */
@@ -972,19 +1052,26 @@ static int option_number(int option, long min, long max)
     return (int)number;
 }
 
-/* Opens all endpoints, then announces them: nothing is said too early. */
-static void open_endpoints(const char *const *texts, int n)
+/* Reads and resolves all endpoints, or ends the program. */
+static struct endpoint *read_endpoints(const char *const *texts, int n)
 {
     struct endpoint *endpoints = calloc((size_t)n, sizeof *endpoints);
 
     if (endpoints == NULL)
         err(1, "calloc");
-    for (int i = 0; i < n; i++) {
-        if (parse_endpoint(texts[i], &endpoints[i]) == -1) {
-            warnx("%s: %s", texts[i], endpoints[i].reason);
-            usage(stderr);
-        }
-    }
+    for (int i = 0; i < n; i++)
+        if (parse_endpoint(texts[i], &endpoints[i]) == -1)
+            usage_error(texts[i], endpoints[i].reason);
+    for (int i = 0; i < n; i++)
+        if (resolve_endpoint(&endpoints[i], AI_PASSIVE) == -1)
+            errx(1, "%s: %s: %s", texts[i], endpoints[i].call,
+                 endpoints[i].reason);
+    return endpoints;
+}
+
+/* Opens all endpoints, then announces them: nothing is said too early. */
+static void open_endpoints(struct endpoint *endpoints, int n)
+{
     atexit(close_listeners);
     for (int i = 0; i < n; i++) {
         open_endpoint(&endpoints[i]);
@@ -995,16 +1082,11 @@ static void open_endpoints(const char *const *texts, int n)
         warnx("listening on %s", listeners[i].name);
 }
 
-int main(int argc, char **argv)
+/* Sets what the options say. Returns the index of the first endpoint. */
+static int parse_options(int argc, char **argv, bool *inetd)
 {
-    static const char *const usual[] = {"tcp", "udp", "unix"};
-    bool inetd = false;
     int option;
 
-    if (hold_standard_descriptors() == -1)
-        return 1;
-    /* One write() a line: the lines of two processes do not mix. */
-    setvbuf(stderr, NULL, _IOLBF, BUFSIZ);
     if (argc > 1 && strcmp(argv[1], "--help") == 0)
         usage(stdout);
     while ((option = getopt(argc, argv, "hik:m:t:v")) != -1) {
@@ -1012,7 +1094,7 @@ int main(int argc, char **argv)
         case 'h':
             usage(stdout);
         case 'i':
-            inetd = true;
+            *inetd = true;
             break;
         case 'k':
             max_idle = option_number(option, 0, 1000000);
@@ -1030,26 +1112,39 @@ int main(int argc, char **argv)
             usage(stderr);
         }
     }
+    if (*inetd && optind < argc)
+        usage_error(argv[optind], "-i takes no endpoint");
+    return optind;
+}
+
+int main(int argc, char **argv)
+{
+    static const char *const usual[] = {"tcp", "udp", "unix"};
+    static char line[BUFSIZ];
+    struct endpoint *endpoints;
+    bool inetd = false;
+    int n;
+
+    if (hold_standard_descriptors() == -1)
+        return 1;
+    /* One write() a line: the lines of two processes do not mix. */
+    setvbuf(stderr, line, _IOLBF, sizeof line);
     /* Or a write() to a client that is gone ends the process. */
     signal(SIGPIPE, SIG_IGN);
-    if (inetd && optind < argc) {
-        warnx("%s: -i takes no endpoint", argv[optind]);
-        usage(stderr);
-    }
+    n = argc - parse_options(argc, argv, &inetd);
     if (inetd) {
         serve_stdin();
         return 0;
     }
+    endpoints = n > 0 ? read_endpoints((const char *const *)argv + optind, n)
+                      : read_endpoints(usual, n = 3);
     umask(S_IRWXG | S_IRWXO); /* a socket file is for its owner alone */
     catch_signals();
     make_pipe(idle_pipe);
     children = calloc((size_t)max_children, sizeof *children);
     if (children == NULL)
         err(1, "calloc");
-    if (optind < argc)
-        open_endpoints((const char *const *)argv + optind, argc - optind);
-    else
-        open_endpoints(usual, 3);
+    open_endpoints(endpoints, n);
     serve();
     drain();
     return 0;
