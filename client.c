@@ -131,7 +131,7 @@ static _Noreturn void run_remover(int pipe_end)
     char byte;
 
     setsid(); /* or a "kill -9" of the whole job takes it along */
-    /* Who waits for the end of our output is not to wait for this. */
+    /* Whoever waits for the end of our output must not wait for this. */
     for (int i = STDIN_FILENO; i <= STDERR_FILENO; i++)
         close(i);
     while (read(pipe_end, &byte, 1) == -1 && errno == EINTR)
@@ -253,8 +253,14 @@ static int connect_first(struct endpoint *e, const struct addrinfo **info,
         fd = open_connection(e, *info);
         if (fd != -1)
             return fd;
-        if ((*info)->ai_next == NULL)
-            err(1, "%s: %s", name, e->call);
+        if ((*info)->ai_next != NULL)
+            continue;
+        if (errno == EADDRNOTAVAIL)
+            errx(1,
+                 "%s: %s: this machine has no address or no free port left "
+                 "for it",
+                 name, e->call);
+        err(1, "%s: %s", name, e->call);
     }
 }
 
@@ -567,7 +573,7 @@ static bool load_options; /* was any of these given? */
  * Round trip times are counted by size, with five significant bits: an exact
  * histogram would be as long as the run. The longest one is kept as it is.
  */
-#define MANTISSA 32
+#define MANTISSA ((size_t)32)
 #define BUCKETS  (60 * MANTISSA)
 
 struct tally {
@@ -578,11 +584,11 @@ struct tally {
 
 static size_t bucket_of(long long ns)
 {
-    size_t shift = 0;
+    size_t bits = (size_t)ns, shift = 0;
 
-    for (; ns >= 2 * MANTISSA; ns /= 2)
+    for (; bits >= 2 * MANTISSA; bits /= 2)
         shift++;
-    return shift * MANTISSA + (size_t)ns;
+    return shift * MANTISSA + bits;
 }
 
 /* The time, in microseconds, that a part of all round trips keeps within. */
@@ -773,7 +779,8 @@ static int wait_for_clients(int results)
         }
     }
     if (terminal)
-        fputs("\r\033[K", stderr);
+        fputs("\r\033[K", stderr); /* the line is wiped out again */
+    fflush(stderr);
     return failed;
 }
 

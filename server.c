@@ -803,6 +803,7 @@ static void dispatch(const struct connection *c)
     if (reuse_child(c)) {
         close(c->fd);
         unserved.fd = -1;
+        retry_said = false;
     } else if (nchildren < max_children) {
         fork_child(c);
     } else { /* those that were idle have just been killed */

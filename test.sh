@@ -203,7 +203,7 @@ bench() {
         bench_row '-k 0' $n 1000
         stop
         start "$(endpoint $n)"
-        bench_row '' $n 10000
+        bench_row '-k 32' $n 10000
         stop
     done
 }
