@@ -30,7 +30,8 @@
 #define MESSAGE_MAX 65507 /* the largest over UDP: 65535 less two headers */
 #define TRIES       3     /* for a datagram and its echo */
 #define PROGRESS_NS 200000000
-#define RETRY_MS    10 /* when an AF_UNIX backlog is full */
+#define UNSET       (-2) /* no -w: the network decides */
+#define RETRY_MS    10   /* when an AF_UNIX backlog is full */
 
 /* One direction: bytes on their way from one descriptor to another. */
 struct flow {
@@ -40,8 +41,8 @@ struct flow {
     char buffer[BUFFER_SIZE];
 };
 
-static struct flow up, down; /* to the server, from the server */
-static long patience_ms;     /* how long nothing may move; -1: for ever */
+static struct flow up, down;     /* to the server, from the server */
+static long patience_ms = UNSET; /* how long nothing may move; -1: for ever */
 static bool verbose;
 static int parent_pipe = -1; /* says end of file when the parent has ended */
 
@@ -873,16 +874,7 @@ static int option_number(int option, long min, long max)
     return (int)number;
 }
 
-static void check_load_options(const struct endpoint *e)
-{
-    if (load_connections == 0 && load_options)
-        usage_error("-c, -r, -s", "only with -n");
-    if (e->network->type != SOCK_STREAM && load_bytes > MESSAGE_MAX)
-        usage_error(e->text, "a message has at most 65507 bytes");
-    if (load_connections > 0 && load_clients > load_connections)
-        load_clients = load_connections;
-}
-
+/* Sets what an option of the load generator says. */
 static void parse_load_option(int option)
 {
     long number = option_number(option, 1, 1000000000);
@@ -903,17 +895,11 @@ static void parse_load_option(int option)
     }
 }
 
-int main(int argc, char **argv)
+/* Sets what the options say. Returns the index of the endpoint. */
+static int parse_options(int argc, char **argv)
 {
-    static char line[BUFSIZ];
-    long seconds = -1;
-    struct endpoint e;
-    int option, status;
+    int option;
 
-    if (hold_standard_descriptors() == -1)
-        return 1;
-    /* One write() a line: the lines of two processes do not mix. */
-    setvbuf(stderr, line, _IOLBF, sizeof line);
     if (argc > 1 && strcmp(argv[1], "--help") == 0)
         usage(stdout);
     while ((option = getopt(argc, argv, "hvw:n:c:r:s:")) != -1) {
@@ -924,7 +910,7 @@ int main(int argc, char **argv)
             verbose = true;
             break;
         case 'w':
-            seconds = option_number(option, 0, 1000000);
+            patience_ms = 1000L * option_number(option, 0, 1000000);
             break;
         case '?':
             usage(stderr);
@@ -932,16 +918,36 @@ int main(int argc, char **argv)
             parse_load_option(option);
         }
     }
+    if (load_options && load_connections == 0)
+        usage_error("-c, -r, -s", "only with -n");
+    if (load_clients > load_connections)
+        load_clients = load_connections;
     if (argc - optind > 1)
         usage_error(argv[optind + 1], "one endpoint is enough");
-    if (parse_endpoint(optind < argc ? argv[optind] : "tcp", &e) == -1)
-        usage_error(e.text, e.reason);
-    check_load_options(&e);
-    if (seconds == -1)
-        seconds = e.network->type == SOCK_DGRAM ? 1 : 0;
-    patience_ms = seconds == 0 ? -1 : seconds * 1000;
-    /* Or writing to whoever is gone ends the program without a word. */
+    return optind;
+}
+
+int main(int argc, char **argv)
+{
+    static char line[BUFSIZ];
+    struct endpoint e;
+    int first, status;
+
+    if (hold_standard_descriptors() == -1)
+        return 1;
+    /* One write() a line: the lines of two processes do not mix. */
+    setvbuf(stderr, line, _IOLBF, sizeof line);
+    /* Or a write() to whoever is gone ends the program without a word. */
     signal(SIGPIPE, SIG_IGN);
+    first = parse_options(argc, argv);
+    if (parse_endpoint(first < argc ? argv[first] : "tcp", &e) == -1)
+        usage_error(e.text, e.reason);
+    if (e.network->type != SOCK_STREAM && load_bytes > MESSAGE_MAX)
+        usage_error(e.text, "a message has at most 65507 bytes");
+    if (patience_ms == UNSET)
+        patience_ms = e.network->type == SOCK_DGRAM ? 1000 : 0;
+    if (patience_ms == 0)
+        patience_ms = -1;
     if (resolve_endpoint(&e, 0) == -1)
         errx(1, "%s: %s: %s", e.text, e.call, e.reason);
     status = load_connections > 0 ? generate_load(&e) : talk(&e);
