@@ -24,14 +24,12 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/uio.h>
 #include <sys/wait.h>
 
 #define MESSAGE_MAX 65507 /* the largest over UDP: 65535 less two headers */
 #define TRIES       3     /* for a datagram and its echo */
 #define PROGRESS_NS 200000000
-#define UNSET       (-2) /* no -w: the network decides */
-#define RETRY_MS    10   /* when an AF_UNIX backlog is full */
+#define RETRY_MS    10 /* when an AF_UNIX backlog is full */
 
 /* One direction: bytes on their way from one descriptor to another. */
 struct flow {
@@ -41,8 +39,8 @@ struct flow {
     char buffer[BUFFER_SIZE];
 };
 
-static struct flow up, down;     /* to the server, from the server */
-static long patience_ms = UNSET; /* how long nothing may move; -1: for ever */
+static struct flow up, down;  /* to the server, from the server */
+static long patience_ms = -1; /* how long nothing may move; 0: for ever */
 static bool verbose;
 static int parent_pipe = -1; /* says end of file when the parent has ended */
 
@@ -81,7 +79,13 @@ static int wait_for(int fd, int events, long long deadline)
 /* The time of now_ms() up to which to be patient. */
 static long long deadline_from_now(void)
 {
-    return patience_ms == -1 ? -1 : now_ms() + patience_ms;
+    return patience_ms == 0 ? -1 : now_ms() + patience_ms;
+}
+
+static _Noreturn void give_up(const char *name)
+{
+    errx(1, "%s: poll: nothing sent or received for %ld s", name,
+         patience_ms / 1000);
 }
 
 /* ---- Connecting: socket, connect ---------------------------------------- */
@@ -203,7 +207,7 @@ static int bind_private(int fd)
 /* Opens a socket to one address. Returns it, or -1 with errno and e->call. */
 static int open_connection(struct endpoint *e, const struct addrinfo *info)
 {
-    const int type = e->network->type, on = 1;
+    const int type = e->network->type;
     bool failed = false;
     int fd, saved;
 
@@ -215,7 +219,7 @@ static int open_connection(struct endpoint *e, const struct addrinfo *info)
     if (type != SOCK_STREAM)
         failed = fit_send_buffer(fd) == -1;
     else if (info->ai_family != AF_UNIX) /* see the server, about Nagle */
-        failed = setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) == -1;
+        failed = turn_on(fd, IPPROTO_TCP, TCP_NODELAY) == -1;
     if (!failed && type == SOCK_DGRAM && info->ai_family == AF_UNIX) {
         e->call = "mkdtemp";
         failed = remover == 0 && make_folder() == -1;
@@ -348,12 +352,8 @@ static int send_some(int fd, size_t size)
  * byte: a client that goes by POLLHUP loses what had come before it. */
 static void receive_some(int fd, const char *name)
 {
-    struct iovec part = {down.buffer, sizeof down.buffer};
-    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
-    ssize_t n = recvmsg(fd, &message, 0);
+    ssize_t n = receive(fd, down.buffer, sizeof down.buffer);
 
-    if (n > 0 && (message.msg_flags & MSG_TRUNC) != 0)
-        errx(1, "%s: recv: %s", name, strerror(EMSGSIZE));
     if (n == 0)
         down.ended = true;
     else if (n == -1 && !try_again())
@@ -400,14 +400,14 @@ static int converse(int fd, const struct network *network, const char *name)
         on[INPUT] = wanted(STDIN_FILENO, sending && size == 0 ? POLLIN : 0);
         on[OUTPUT] = wanted(STDOUT_FILENO, draining ? POLLOUT : 0);
         on[PEER] = wanted(fd, (draining ? 0 : POLLIN) | (size ? POLLOUT : 0));
-        n = poll(on, 3, draining ? -1 : (int)patience_ms);
+        n = poll(on, 3, draining || patience_ms == 0 ? -1 : (int)patience_ms);
         if (n == 0)
-            errx(1, "%s: poll: nothing sent or received for %ld s", name,
-                 patience_ms / 1000);
-        if (n == -1 && errno != EINTR)
-            err(1, "poll");
-        if (n == -1)
+            give_up(name);
+        if (n == -1) {
+            if (errno != EINTR)
+                err(1, "poll");
             continue;
+        }
         if (on[INPUT].revents != 0)
             read_input();
         if (on[OUTPUT].revents != 0)
@@ -644,8 +644,7 @@ static void round_trip(int fd, const char *message, const char *name)
             sent += (size_t)n;
         if (wait_for(fd, POLLIN | (sent < load_bytes ? POLLOUT : 0),
                      deadline_from_now()) == 0)
-            errx(1, "%s: poll: nothing sent or received for %ld s", name,
-                 patience_ms / 1000);
+            give_up(name);
         n = recv(fd, down.buffer, sizeof down.buffer, 0);
         if (n == 0)
             errx(1, "%s: recv: end of file after %zu of %zu bytes", name, got,
@@ -944,10 +943,8 @@ int main(int argc, char **argv)
         usage_error(e.text, e.reason);
     if (e.network->type != SOCK_STREAM && load_bytes > MESSAGE_MAX)
         usage_error(e.text, "a message has at most 65507 bytes");
-    if (patience_ms == UNSET)
+    if (patience_ms == -1) /* no -w */
         patience_ms = e.network->type == SOCK_DGRAM ? 1000 : 0;
-    if (patience_ms == 0)
-        patience_ms = -1;
     if (resolve_endpoint(&e, 0) == -1)
         errx(1, "%s: %s: %s", e.text, e.call, e.reason);
     status = load_connections > 0 ? generate_load(&e) : talk(&e);

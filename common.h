@@ -8,7 +8,7 @@
 #ifndef COMMON_H
 #define COMMON_H
 
-/* BSD and macOS show more than POSIX by default, but not if this is asked for. */
+/* BSD and macOS show more than POSIX by default, unless this is asked for. */
 #if !defined __APPLE__ && !defined __FreeBSD__ && !defined __NetBSD__ && \
     !defined __OpenBSD__ && !defined __DragonFly__
 #define _POSIX_C_SOURCE 200809L
@@ -26,6 +26,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -243,6 +244,14 @@ static inline int hold_standard_descriptors(void)
     return 0;
 }
 
+/* Sets a socket option that is on or off. Returns 0, or -1 with errno. */
+static inline int turn_on(int fd, int level, int option)
+{
+    const int on = 1;
+
+    return setsockopt(fd, level, option, &on, sizeof on);
+}
+
 /*
  * Makes room in the send buffer for one message of BUFFER_SIZE, as far as the
  * system lets us: a message goes whole or not at all (EMSGSIZE). Streams need
@@ -260,6 +269,22 @@ static inline int fit_send_buffer(int fd)
         if (setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &wanted, sizeof wanted) == 0)
             break; /* Linux cuts down what is too much, others refuse it */
     return 0;
+}
+
+/*
+ * recv(), but a message that does not fit is an error: -1 with EMSGSIZE. What
+ * recv() returns then is the beginning of it, and looks like all of it.
+ */
+static inline ssize_t receive(int fd, void *buffer, size_t size)
+{
+    struct iovec part = {buffer, size};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+    ssize_t n = recvmsg(fd, &message, 0);
+
+    if (n == -1 || (message.msg_flags & MSG_TRUNC) == 0)
+        return n;
+    errno = EMSGSIZE;
+    return -1;
 }
 
 /* The time in nanoseconds, on a clock that nobody sets; for differences. */

@@ -25,7 +25,6 @@
 #include <signal.h>
 #include <sys/stat.h>
 #include <sys/time.h>
-#include <sys/uio.h>
 #include <sys/wait.h>
 
 #define RETRY_MS      100  /* when out of descriptors, memory or processes */
@@ -123,13 +122,6 @@ static int bind_listener(struct listener *l, const struct endpoint *e,
     l->device = status.st_dev;
     l->inode = status.st_ino;
     return 0;
-}
-
-static int turn_on(int fd, int level, int option)
-{
-    const int on = 1;
-
-    return setsockopt(fd, level, option, &on, sizeof on);
 }
 
 static bool is_wildcard(const struct sockaddr *address)
@@ -384,18 +376,12 @@ static int echo_stream(int fd, unsigned long long *echoed)
 static int echo_packets(int fd, unsigned long long *echoed)
 {
     for (;;) {
-        struct iovec part = {buffer, sizeof buffer};
-        struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
-        ssize_t n = recvmsg(fd, &message, 0);
+        ssize_t n = receive(fd, buffer, sizeof buffer);
 
         if (n == 0)
             return 0;
         if (n == -1 && errno == EINTR)
             continue;
-        if (n > 0 && (message.msg_flags & MSG_TRUNC) != 0) {
-            errno = EMSGSIZE;
-            return -1;
-        }
         if (n == -1 || write_all(fd, buffer, (size_t)n) == -1)
             return -1;
         *echoed += (unsigned long long)n;
@@ -441,11 +427,12 @@ static void serve_connection(const struct connection *c)
     int status;
     time_t now;
 
-    format_address(peer, c->from->network, (const struct sockaddr *)&c->peer,
-                   c->peer_len);
-    if (verbose)
+    if (verbose) {
+        format_address(peer, c->from->network,
+                       (const struct sockaddr *)&c->peer, c->peer_len);
         warnx("%s: %s connected to child %ld", c->from->name, peer,
               (long)getpid());
+    }
     status = configure_connection(c);
     if (status == 0)
         status = c->from->network->type == SOCK_SEQPACKET
@@ -797,6 +784,11 @@ static bool child_available(void)
     return retry_at == 0 && (nidle > 0 || nchildren < max_children);
 }
 
+static bool may_accept(void)
+{
+    return child_available() && unserved.fd == -1;
+}
+
 /* Gives an accepted connection to a child, an idle or a new one. */
 static void dispatch(const struct connection *c)
 {
@@ -882,7 +874,7 @@ static void take_turn(const struct listener *l)
 {
     if (l->network->type == SOCK_DGRAM)
         echo_datagram(l);
-    else if (child_available() && unserved.fd == -1)
+    else if (may_accept())
         accept_connection(l);
 }
 
@@ -896,7 +888,7 @@ static void serve(void)
     if (ready == NULL)
         err(1, "calloc");
     while (stop_signals == 0) {
-        bool accepting = child_available() && unserved.fd == -1;
+        const bool accepting = may_accept();
 
         for (int i = 0; i < nlisteners; i++)
             ready[i] =
