@@ -24,6 +24,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdint.h>
 #include <sys/wait.h>
 
 #define MESSAGE_MAX 65507 /* the largest over UDP: 65535 less two headers */
@@ -260,6 +261,11 @@ static int connect_first(struct endpoint *e, const struct addrinfo **info,
             return fd;
         if ((*info)->ai_next != NULL)
             continue;
+        if (errno == EACCES && is_icmp(e->network))
+            errx(1,
+                 "%s: %s: not for any of your groups; the sysctl "
+                 "net.ipv4.ping_group_range says for which",
+                 name, e->call);
         if (errno == EADDRNOTAVAIL)
             errx(1,
                  "%s: %s: this machine has no address or no free port left "
@@ -435,15 +441,24 @@ static int converse(int fd, const struct network *network, const char *name)
 
 /* ---- Datagrams: one at a time ------------------------------------------- */
 
+/* What goes before an ICMP message (RFC 792, RFC 4443). The kernel puts in the
+ * checksum and, for the identifier, a number by which it knows the socket. */
+struct icmp_echo {
+    uint8_t type, code;
+    uint16_t checksum, identifier, sequence;
+};
+
+enum { ECHO_REPLY = 0, ECHO_REQUEST = 8 };         /* with IPv4 */
+enum { ECHO_REQUEST_6 = 128, ECHO_REPLY_6 = 129 }; /* with IPv6 */
+
 /*
  * Sends a datagram, when the queue has room for it; gives up at the deadline,
  * as the network would. Returns 0, or -1 with errno.
  */
-static int send_message(int fd, const char *message, size_t size,
-                        long long deadline)
+static int send_message(int fd, const struct iovec parts[2], long long deadline)
 {
     while (wait_for(fd, POLLOUT, deadline) != 0) {
-        if (send(fd, message, size, 0) != -1)
+        if (writev(fd, parts, 2) != -1)
             return 0;
         if (!try_again() && errno != ENOBUFS)
             return -1;
@@ -458,21 +473,37 @@ static int send_message(int fd, const char *message, size_t size,
  * reorder datagrams: what comes and is no echo of this message is late, and is
  * ignored. Returns 0, or -1 with errno and e->call; ETIMEDOUT if all tries
  * are used up.
+ *
+ * With ICMP, it is the kernel at the other end that sends the echo: ping's
+ * protocol. The header goes before the message, and comes before the echo.
  */
-static int exchange(struct endpoint *e, int fd, const char *message,
-                    size_t size)
+static int exchange(struct endpoint *e, int fd, char *message, size_t size,
+                    unsigned long long number)
 {
+    const bool ipv6 = e->network->protocol == IPPROTO_ICMPV6;
+    const size_t header = is_icmp(e->network) ? sizeof(struct icmp_echo) : 0;
+    struct icmp_echo reply,
+        request = {.type = ipv6 ? ECHO_REQUEST_6 : ECHO_REQUEST,
+                   .sequence = htons((uint16_t)number)};
+    const struct iovec out[2] = {{&request, header}, {message, size}};
+    const struct iovec in[2] = {{&reply, header},
+                                {down.buffer, sizeof down.buffer}};
+
     for (int tries = 0; tries < TRIES; tries++) {
         long long deadline = deadline_from_now();
         ssize_t n;
 
         e->call = "send";
-        if (send_message(fd, message, size, deadline) == -1)
+        if (send_message(fd, out, deadline) == -1)
             return -1;
         e->call = "recv";
         while (wait_for(fd, POLLIN, deadline)) {
-            n = recv(fd, down.buffer, sizeof down.buffer, 0);
-            if (n == (ssize_t)size && memcmp(down.buffer, message, size) == 0)
+            n = readv(fd, in, 2);
+            if (n == (ssize_t)(header + size) &&
+                memcmp(down.buffer, message, size) == 0 &&
+                (header == 0 ||
+                 (reply.type == (ipv6 ? ECHO_REPLY_6 : ECHO_REPLY) &&
+                  reply.sequence == request.sequence)))
                 return 0;
             if (n == -1 && errno == EMSGSIZE)
                 break; /* a router says so; the next try goes in fragments */
@@ -490,10 +521,10 @@ static int exchange(struct endpoint *e, int fd, const char *message,
  * nothing; if not, the server may be at another address.
  */
 static int deliver(struct endpoint *e, const struct addrinfo **info, int fd,
-                   char *name, const char *message, size_t size,
+                   char *name, char *message, size_t size,
                    unsigned long long number)
 {
-    while (exchange(e, fd, message, size) == -1) {
+    while (exchange(e, fd, message, size, number) == -1) {
         if (errno == ETIMEDOUT)
             errx(1, "%s: recv: no echo of message %llu (%zu bytes)", name,
                  number, size);
@@ -844,9 +875,11 @@ static _Noreturn void usage(FILE *out)
 "\n"
 "An ENDPOINT is NETWORK[:ADDRESS]; without any: tcp\n"
 "  tcp, tcp4, tcp6, udp, udp4, udp6   [HOST:]PORT (7777)\n"
+"  mptcp, udplite                     the same\n"
+"  icmp, icmp6                        HOST: a kernel, which needs no server\n"
 "  unix, unixgram, unixpacket         PATH (NETWORK.sock)\n"
-"No HOST means this machine. To the networks that have messages, udp,\n"
-"unixgram and unixpacket, each line is one.\n",
+"No HOST means this machine. To the networks that have messages, all but tcp,\n"
+"mptcp and unix, each line is one.\n",
           out);
     /* clang-format on */
     if (fflush(out) == EOF)

@@ -54,10 +54,27 @@ static const struct network networks[] = {
     {"udp", AF_UNSPEC, SOCK_DGRAM, IPPROTO_UDP, "7777"},
     {"udp4", AF_INET, SOCK_DGRAM, IPPROTO_UDP, "7777"},
     {"udp6", AF_INET6, SOCK_DGRAM, IPPROTO_UDP, "7777"},
+#ifdef IPPROTO_MPTCP /* TCP over several paths at once (RFC 8684) */
+    {"mptcp", AF_UNSPEC, SOCK_STREAM, IPPROTO_MPTCP, "7777"},
+#endif
+#ifdef IPPROTO_UDPLITE /* UDP that may deliver damaged data (RFC 3828) */
+    {"udplite", AF_UNSPEC, SOCK_DGRAM, IPPROTO_UDPLITE, "7777"},
+#endif
+#ifdef __linux__ /* the kernel answers; see exchange() of the client */
+    {"icmp", AF_INET, SOCK_DGRAM, IPPROTO_ICMP, "127.0.0.1"},
+    {"icmp6", AF_INET6, SOCK_DGRAM, IPPROTO_ICMPV6, "[::1]"},
+#endif
     {"unix", AF_UNIX, SOCK_STREAM, 0, "unix.sock"},
     {"unixgram", AF_UNIX, SOCK_DGRAM, 0, "unixgram.sock"},
     {"unixpacket", AF_UNIX, SOCK_SEQPACKET, 0, "unixpacket.sock"},
 };
+
+/* What ICMP carries is for the kernel: there are no ports, and no servers. */
+static inline bool is_icmp(const struct network *network)
+{
+    return network->protocol == IPPROTO_ICMP ||
+           network->protocol == IPPROTO_ICMPV6;
+}
 
 /* ---- Endpoints: NETWORK[:ADDRESS], and the addresses they stand for ----- */
 
@@ -84,21 +101,23 @@ static inline bool valid_port(const char *port, int type)
     return getservbyname(port, type == SOCK_STREAM ? "tcp" : "udp") != NULL;
 }
 
-/* Splits `[HOST:]PORT`. Returns NULL, or what is wrong with it. */
+/* Splits `[HOST:]PORT`; ICMP has a HOST only. Returns NULL, or what is wrong. */
 static inline const char *split_host_port(struct endpoint *e)
 {
     const char *host = e->address;
-    const char *colon = strrchr(host, ':');
+    const bool port = !is_icmp(e->network);
+    const char *end = port ? strrchr(host, ':') : host + strlen(host);
 
     e->host[0] = '\0';
-    if (colon != NULL) {
-        size_t len = (size_t)(colon - host);
+    if (end != NULL) {
+        size_t len = (size_t)(end - host);
 
         if (len >= 2 && host[0] == '[' && host[len - 1] == ']') {
             host++;
             len -= 2;
         } else if (memchr(host, ':', len) != NULL) {
-            return "a literal IPv6 address is written [ADDRESS]:PORT";
+            return port ? "a literal IPv6 address is written [ADDRESS]:PORT"
+                        : "a literal IPv6 address is written [ADDRESS]";
         }
         if (len == 0)
             return "empty host ('*' means every interface)";
@@ -106,7 +125,7 @@ static inline const char *split_host_port(struct endpoint *e)
             return "host name too long";
         memcpy(e->host, host, len);
         e->host[len] = '\0';
-        e->address = colon + 1;
+        e->address = port ? end + 1 : "0";
     }
     if (!valid_port(e->address, e->network->type))
         return "PORT must be a number up to 65535 or a known service";
@@ -152,9 +171,13 @@ static inline int parse_endpoint(const char *text, struct endpoint *e)
  */
 static inline int resolve_endpoint(struct endpoint *e, int flags)
 {
+    /* It need not know every protocol: the addresses of one are those of all
+     * with its type. But asked for none in particular, it may list each. */
     struct addrinfo hints = {.ai_family = e->network->domain,
                              .ai_socktype = e->network->type,
-                             .ai_protocol = e->network->protocol};
+                             .ai_protocol = e->network->type == SOCK_STREAM
+                                                ? IPPROTO_TCP
+                                                : IPPROTO_UDP};
     bool any = strcmp(e->host, "*") == 0;
     int status;
 
@@ -169,7 +192,8 @@ static inline int resolve_endpoint(struct endpoint *e, int flags)
         }
         memcpy(e->unix_address.sun_path, e->address, len + 1);
         e->unix_address.sun_family = AF_UNIX;
-        e->unix_info = hints;
+        e->unix_info.ai_family = AF_UNIX;
+        e->unix_info.ai_socktype = e->network->type;
         e->unix_info.ai_addr = (struct sockaddr *)&e->unix_address;
         e->unix_info.ai_addrlen =
             (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len + 1);
@@ -219,8 +243,10 @@ static inline const char *format_address(char *text,
             return text;
     } else if (getnameinfo(address, len, host, sizeof host, port, sizeof port,
                            NI_NUMERICHOST | NI_NUMERICSERV) == 0) {
-        snprintf(text + used, ADDRESS_SIZE - used,
-                 strchr(host, ':') != NULL ? "[%s]:%s" : "%s:%s", host, port);
+        const char *form = strchr(host, ':') != NULL ? "[%s]%s%s" : "%s%s%s";
+
+        snprintf(text + used, ADDRESS_SIZE - used, form, host,
+                 is_icmp(network) ? "" : ":", is_icmp(network) ? "" : port);
         return text;
     }
     snprintf(text + used, ADDRESS_SIZE - used, "(unnamed)");

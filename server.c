@@ -1,7 +1,8 @@
 /*
  * server.c - an echo server: sends back whatever a client sends (RFC 862).
  *
- * usage: server [-hiv] [-k KEEP] [-m CHILDREN] [-t SECONDS] [ENDPOINT...]
+ * usage: server [-hiv] [-k KEEP] [-m CHILDREN] [-t SECONDS] [-u USER]
+ *               [ENDPOINT...]
  *
  * Exit status: 0 after SIGINT, SIGTERM or SIGHUP (with -i, after the client),
  * 1 if it could not start, 2 for wrong usage.
@@ -16,12 +17,15 @@
  * One process, the parent, waits for all of it in one poll(). A child echoes
  * one connection, so a slow client holds up nobody but itself.
  */
+#define _DEFAULT_SOURCE /* setgroups() is in every system, but not in POSIX */
 #include "common.h"
 
 #include <err.h>
+#include <grp.h>
 #include <limits.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <pwd.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <sys/time.h>
@@ -104,24 +108,30 @@ static int remove_stale(const struct addrinfo *info)
     return -1;
 }
 
+/* Notes which file an AF_UNIX socket is. Returns 0, or -1 with errno. */
+static int note_file(struct listener *l, const char *path)
+{
+    struct stat status;
+
+    if (lstat(path, &status) == -1)
+        return -1;
+    l->device = status.st_dev;
+    l->inode = status.st_ino;
+    return 0;
+}
+
 /* Binds to an address, and notes which file that made. 0, or -1 with errno. */
 static int bind_listener(struct listener *l, const struct endpoint *e,
                          const struct addrinfo *info)
 {
-    struct stat status;
-
     if (info->ai_family != AF_UNIX)
         return bind(l->fd, info->ai_addr, info->ai_addrlen);
     if (bind(l->fd, info->ai_addr, info->ai_addrlen) == -1)
         if (errno != EADDRINUSE || remove_stale(info) == -1 ||
             bind(l->fd, info->ai_addr, info->ai_addrlen) == -1)
             return -1;
-    if (lstat(e->address, &status) == -1)
-        return -1;
     l->path = e->address;
-    l->device = status.st_dev;
-    l->inode = status.st_ino;
-    return 0;
+    return note_file(l, e->address);
 }
 
 static bool is_wildcard(const struct sockaddr *address)
@@ -129,8 +139,9 @@ static bool is_wildcard(const struct sockaddr *address)
     if (address->sa_family == AF_INET6)
         return IN6_IS_ADDR_UNSPECIFIED(
             &((const struct sockaddr_in6 *)address)->sin6_addr);
-    return ((const struct sockaddr_in *)address)->sin_addr.s_addr ==
-           htonl(INADDR_ANY);
+    return address->sa_family == AF_INET &&
+           ((const struct sockaddr_in *)address)->sin_addr.s_addr ==
+               htonl(INADDR_ANY);
 }
 
 /*
@@ -157,25 +168,46 @@ static int ask_destination(int fd, int family)
 /* Sets what must be set before bind(). Returns 0, or -1 with errno. */
 static int configure_listener(int fd, const struct addrinfo *info)
 {
-    /* Between poll() and accept() a client can leave; accept() would block. */
-    if (fcntl(fd, F_SETFL, O_NONBLOCK) == -1)
-        return -1;
     /* Or an IPv6 socket takes IPv4 too, on some systems, and the IPv4 socket
      * beside it finds its port in use. */
     if (info->ai_family == AF_INET6 &&
         turn_on(fd, IPPROTO_IPV6, IPV6_V6ONLY) == -1)
         return -1;
-    if (info->ai_socktype != SOCK_STREAM && fit_send_buffer(fd) == -1)
-        return -1;
-    if (info->ai_family == AF_UNIX)
-        return 0;
     /* Connections of the last server linger in TIME_WAIT for a minute, and
      * without this its port is "in use" that long. UDP has no such state; there
      * it would let a second server take the datagrams, with no error. */
-    if (info->ai_socktype == SOCK_STREAM)
+    if (info->ai_family != AF_UNIX && info->ai_socktype == SOCK_STREAM)
         return turn_on(fd, SOL_SOCKET, SO_REUSEADDR);
-    return is_wildcard(info->ai_addr) ? ask_destination(fd, info->ai_family)
-                                      : 0;
+    return 0;
+}
+
+/*
+ * What remains to be done with a socket that is bound, by us or by whoever
+ * handed it to us. Returns 0, or -1 with errno and *call.
+ */
+static int finish_listener(struct listener *l, const char **call)
+{
+    struct sockaddr_storage bound;
+    struct sockaddr *address = (struct sockaddr *)&bound;
+    socklen_t len = sizeof bound;
+
+    *call = "getsockname";
+    if (getsockname(l->fd, address, &len) == -1)
+        return -1;
+    /* Between poll() and accept() a client can leave; accept() would block. */
+    *call = "fcntl";
+    if (fcntl(l->fd, F_SETFL, O_NONBLOCK) == -1)
+        return -1;
+    *call = "setsockopt";
+    if (l->network->type == SOCK_DGRAM && fit_send_buffer(l->fd) == -1)
+        return -1;
+    if (l->network->type == SOCK_DGRAM && is_wildcard(address) &&
+        ask_destination(l->fd, address->sa_family) == -1)
+        return -1;
+    if (port_of(address) != NULL)
+        l->port = *port_of(address);
+    format_address(l->name, l->network, address, len);
+    return 0;
 }
 
 /* Is the file at our path the one that we made? As long as the socket is open,
@@ -196,52 +228,57 @@ static void close_listener(struct listener *l)
     close(l->fd);
 }
 
+/* All that makes a socket a listener. Returns 0, or -1 with errno and e->call.
+ */
+static int set_up_listener(struct listener *l, struct endpoint *e,
+                           const struct addrinfo *info)
+{
+    e->call = "setsockopt";
+    if (configure_listener(l->fd, info) == -1)
+        return -1;
+    e->call = "bind";
+    if (bind_listener(l, e, info) == -1)
+        return -1;
+    /* The longest backlog there is: the system cuts it to its own limit. */
+    e->call = "listen";
+    if (info->ai_socktype != SOCK_DGRAM && listen(l->fd, INT_MAX) == -1)
+        return -1;
+    /* Before listen(), the file looked stale to whoever else was starting. */
+    e->call = "bind";
+    if (l->path != NULL && !path_is_ours(l)) {
+        errno = EADDRINUSE;
+        return -1;
+    }
+    return finish_listener(l, &e->call);
+}
+
 /* Makes one listener. Returns 0, or -1 with errno and e->call. */
 static int open_listener(struct listener *l, struct endpoint *e,
                          const struct addrinfo *info)
 {
-    struct sockaddr_storage bound;
-    socklen_t len = sizeof bound;
-    bool failed;
     int saved;
 
-    memset(l, 0, sizeof *l);
     l->network = e->network;
     e->call = "socket";
     l->fd = socket(info->ai_family, e->network->type, e->network->protocol);
     if (l->fd == -1)
         return -1;
-    e->call = "setsockopt";
-    failed = configure_listener(l->fd, info) == -1;
-    if (!failed) {
-        e->call = "bind";
-        failed = bind_listener(l, e, info) == -1;
-    }
-    /* The longest backlog there is: the system cuts it to its own limit. */
-    if (!failed && info->ai_socktype != SOCK_DGRAM) {
-        e->call = "listen";
-        failed = listen(l->fd, INT_MAX) == -1;
-    }
-    /* Before listen(), the file looked stale to whoever else was starting. */
-    if (!failed && l->path != NULL && !path_is_ours(l)) {
-        e->call = "bind";
-        errno = EADDRINUSE;
-        failed = true;
-    }
-    if (!failed) {
-        e->call = "getsockname";
-        failed = getsockname(l->fd, (struct sockaddr *)&bound, &len) == -1;
-    }
-    if (failed) {
-        saved = errno;
-        close_listener(l);
-        errno = saved; /* close() may have changed it */
-        return -1;
-    }
-    if (port_of((struct sockaddr *)&bound) != NULL)
-        l->port = *port_of((struct sockaddr *)&bound);
-    format_address(l->name, l->network, (struct sockaddr *)&bound, len);
-    return 0;
+    if (set_up_listener(l, e, info) == 0)
+        return 0;
+    saved = errno;
+    close_listener(l);
+    errno = saved; /* close() may have changed it */
+    return -1;
+}
+
+/* Where the next listener goes: in the list once nlisteners counts it. */
+static struct listener *next_listener(void)
+{
+    listeners =
+        realloc(listeners, sizeof *listeners * (size_t)(nlisteners + 1));
+    if (listeners == NULL)
+        err(1, "realloc");
+    return memset(&listeners[nlisteners], 0, sizeof *listeners);
 }
 
 /* Does the address stand in the list before? /etc/hosts may name one twice. */
@@ -279,11 +316,7 @@ static int open_addresses(struct endpoint *e, char *name)
 
         if (seen_before(e, i))
             continue;
-        l = realloc(listeners, sizeof *l * (size_t)(nlisteners + 1));
-        if (l == NULL)
-            err(1, "realloc");
-        listeners = l;
-        l += nlisteners;
+        l = next_listener();
         if (open_listener(l, e, i) == 0) {
             nlisteners++;
             set_port(e, l->port);
@@ -315,6 +348,84 @@ static void open_endpoint(struct endpoint *e)
             err(1, "%s: %s", name, e->call);
         set_port(e, 0); /* free on one address, taken on the next */
     }
+}
+
+/*
+ * The network that a socket is of, from the table: two of its parameters can
+ * be asked for, and the third where there is SO_PROTOCOL. Returns NULL if the
+ * table has none like it, or with errno if it is no socket.
+ */
+static const struct network *network_of(int fd)
+{
+    struct sockaddr_storage local;
+    int type, protocol = -1;
+    socklen_t len = sizeof type;
+
+    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == -1)
+        return NULL;
+#ifdef SO_PROTOCOL
+    len = sizeof protocol;
+    if (getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &len) == -1)
+        return NULL;
+#endif
+    len = sizeof local;
+    if (getsockname(fd, (struct sockaddr *)&local, &len) == -1)
+        return NULL;
+    for (size_t i = 0; i < sizeof networks / sizeof *networks; i++) {
+        const struct network *n = &networks[i];
+
+        if (n->type == type && (n->protocol == protocol || protocol == -1) &&
+            (n->domain == local.ss_family ||
+             (n->domain == AF_UNSPEC && local.ss_family != AF_UNIX)))
+            return n;
+    }
+    errno = EPROTONOSUPPORT;
+    return NULL;
+}
+
+/* Takes over a socket that is bound and listens, or ends the program. */
+static void adopt_listener(int fd)
+{
+    struct listener *l = next_listener();
+    const char *call = "getsockopt";
+    int listening = 0;
+    socklen_t len = sizeof listening;
+
+    l->fd = fd;
+    l->network = network_of(fd);
+    if (l->network == NULL || finish_listener(l, &call) == -1)
+        err(1, "descriptor %d: %s", fd, call);
+    if (l->network->type != SOCK_DGRAM &&
+        (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) == -1 ||
+         !listening))
+        errx(1, "descriptor %d: %s: not listening", fd, l->name);
+    /* The file is not ours to remove, but a sender that we do not answer. */
+    if (l->network->domain == AF_UNIX)
+        (void)note_file(l, strchr(l->name, ':') + 1);
+    nlisteners++;
+}
+
+/*
+ * Takes over the sockets that somebody has made for us (sd_listen_fds(3) of
+ * systemd tells how): as many as LISTEN_FDS says, from descriptor 3 on, if
+ * LISTEN_PID is ours. Whoever made them has them still: when this server ends
+ * they go on listening, clients wait in the backlog, and the next server finds
+ * them there. A port that is bound anew each time refuses whoever comes in
+ * between.
+ */
+static void adopt_listeners(void)
+{
+    const char *pid = getenv("LISTEN_PID"), *count = getenv("LISTEN_FDS");
+    long n;
+
+    if (pid == NULL || count == NULL ||
+        parse_number(pid, 1, LONG_MAX) != (long)getpid())
+        return;
+    n = parse_number(count, 1, 10000);
+    if (n == -1)
+        errx(1, "LISTEN_FDS %s: not a whole number from 1 to 10000", count);
+    for (int fd = STDERR_FILENO + 1; n > 0; fd++, n--)
+        adopt_listener(fd);
 }
 
 /* At exit(), however the parent comes to it. A child leaves by _exit(). */
@@ -403,8 +514,9 @@ static int configure_connection(const struct connection *c)
         return -1;
     if (network->type == SOCK_SEQPACKET)
         return fit_send_buffer(c->fd);
-    /* The urgent byte (MSG_OOB) is taken out of the stream otherwise. */
-    if (turn_on(c->fd, SOL_SOCKET, SO_OOBINLINE) == -1)
+    /* The urgent byte (MSG_OOB) is taken out of the stream otherwise. MPTCP
+     * has none, and refuses. */
+    if (turn_on(c->fd, SOL_SOCKET, SO_OOBINLINE) == -1 && errno != EOPNOTSUPP)
         return -1;
     if (network->domain == AF_UNIX)
         return 0;
@@ -465,18 +577,15 @@ static bool may_reply(const struct sockaddr_storage *peer)
     const in_port_t *port = port_of((struct sockaddr *)peer);
     struct stat status;
 
-    for (int i = 0; port == NULL && i < nlisteners; i++)
-        if (listeners[i].path != NULL && stat(path, &status) == 0 &&
-            listeners[i].device == status.st_dev &&
-            listeners[i].inode == status.st_ino)
-            return false;
-    if (port == NULL)
-        return true;
+    if (port == NULL && stat(path, &status) == -1)
+        return false;
     for (int i = 0; i < nlisteners; i++)
-        if (listeners[i].network->type == SOCK_DGRAM &&
-            listeners[i].port == *port)
+        if (port == NULL ? listeners[i].device == status.st_dev &&
+                               listeners[i].inode == status.st_ino
+                         : listeners[i].network->type == SOCK_DGRAM &&
+                               listeners[i].port == *port)
             return false;
-    return ntohs(*port) >= PORT_RESERVED;
+    return port == NULL || ntohs(*port) >= PORT_RESERVED;
 }
 
 /*
@@ -958,11 +1067,12 @@ static void drain(void)
 static void serve_stdin(void)
 {
     struct listener l = {.fd = -1};
-    struct connection c = {.fd = STDIN_FILENO, .from = &l};
+    struct connection c = {
+        .fd = STDIN_FILENO, .from = &l, .peer_len = sizeof c.peer};
     struct sockaddr_storage local;
-    socklen_t len = sizeof local, type_len;
+    socklen_t len = sizeof local;
     struct stat in, log;
-    int type, listening;
+    int listening;
 
     /* inetd makes the connection standard error, too, and a log line would go
      * to the client. */
@@ -971,15 +1081,14 @@ static void serve_stdin(void)
         in.st_ino == log.st_ino &&
         (close(STDERR_FILENO) == -1 || hold_standard_descriptors() == -1))
         exit(1);
-    c.peer_len = sizeof c.peer;
-    type_len = sizeof type;
-    if (getsockopt(c.fd, SOL_SOCKET, SO_TYPE, &type, &type_len) == -1)
+    l.network = network_of(c.fd);
+    if (l.network == NULL)
         err(1, "standard input: getsockopt");
-    if (getsockname(c.fd, (struct sockaddr *)&local, &len) == -1)
-        err(1, "standard input: getsockname");
+    if (l.network->type == SOCK_DGRAM)
+        errx(1, "standard input: not a connection");
     if (getpeername(c.fd, (struct sockaddr *)&c.peer, &c.peer_len) == -1) {
         len = sizeof listening;
-        if (errno == ENOTCONN && type == SOCK_STREAM &&
+        if (errno == ENOTCONN && l.network->type == SOCK_STREAM &&
             getsockopt(c.fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) ==
                 0 &&
             !listening)
@@ -987,11 +1096,8 @@ static void serve_stdin(void)
         errno = ENOTCONN;
         err(1, "standard input: getpeername");
     }
-    for (size_t i = 0; i < sizeof networks / sizeof *networks; i++)
-        if (networks[i].domain == local.ss_family && networks[i].type == type)
-            l.network = &networks[i];
-    if (l.network == NULL || type == SOCK_DGRAM)
-        errx(1, "standard input: not a connection");
+    if (getsockname(c.fd, (struct sockaddr *)&local, &len) == -1)
+        err(1, "standard input: getsockname");
     format_address(l.name, l.network, (struct sockaddr *)&local, len);
     serve_connection(&c);
 }
@@ -1002,7 +1108,8 @@ static _Noreturn void usage(FILE *out)
 {
     /* clang-format off */
     fputs(
-"usage: server [-hiv] [-k KEEP] [-m CHILDREN] [-t SECONDS] [ENDPOINT...]\n"
+"usage: server [-hiv] [-k KEEP] [-m CHILDREN] [-t SECONDS] [-u USER]\n"
+"              [ENDPOINT...]\n"
 "\n"
 "Sends back whatever a client sends, until SIGINT or SIGTERM.\n"
 "\n"
@@ -1013,10 +1120,12 @@ static _Noreturn void usage(FILE *out)
 "  -m CHILDREN  serve so many connections at a time (512)\n"
 "  -t SECONDS   close a connection on which nothing moves for so long (300);\n"
 "               0: never\n"
+"  -u USER      serve with the rights of this user (to be started as root)\n"
 "  -v           log each connection\n"
 "\n"
 "An ENDPOINT is NETWORK[:ADDRESS]; without any: tcp udp unix\n"
 "  tcp, tcp4, tcp6, udp, udp4, udp6   [HOST:]PORT (7777)\n"
+"  mptcp, udplite                     the same\n"
 "  unix, unixgram, unixpacket         PATH (NETWORK.sock)\n"
 "No HOST means this machine only, * every interface; PORT 0 means any.\n",
           out);
@@ -1048,13 +1157,17 @@ static int option_number(int option, long min, long max)
 /* Reads and resolves all endpoints, or ends the program. */
 static struct endpoint *read_endpoints(const char *const *texts, int n)
 {
-    struct endpoint *endpoints = calloc((size_t)n, sizeof *endpoints);
+    /* One more, for calloc(0) may be NULL. */
+    struct endpoint *endpoints = calloc((size_t)n + 1, sizeof *endpoints);
 
     if (endpoints == NULL)
         err(1, "calloc");
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < n; i++) {
         if (parse_endpoint(texts[i], &endpoints[i]) == -1)
             usage_error(texts[i], endpoints[i].reason);
+        if (is_icmp(endpoints[i].network))
+            usage_error(texts[i], "only the kernel can be its server");
+    }
     for (int i = 0; i < n; i++)
         if (resolve_endpoint(&endpoints[i], AI_PASSIVE) == -1)
             errx(1, "%s: %s: %s", texts[i], endpoints[i].call,
@@ -1062,27 +1175,56 @@ static struct endpoint *read_endpoints(const char *const *texts, int n)
     return endpoints;
 }
 
+/*
+ * Gives up root, for good, or ends the program. The order matters: without
+ * setgroups() the process keeps root's other groups, and after setuid() it has
+ * no right any more to change its groups. Nor is it taken on trust.
+ */
+static void become_user(const char *name)
+{
+    const struct passwd *user = getpwnam(name);
+
+    if (user == NULL)
+        errx(1, "-u %s: getpwnam: there is no such user", name);
+    if (setgroups(1, &user->pw_gid) == -1)
+        err(1, "-u %s: setgroups", name);
+    if (setgid(user->pw_gid) == -1)
+        err(1, "-u %s: setgid", name);
+    if (setuid(user->pw_uid) == -1)
+        err(1, "-u %s: setuid", name);
+    if (user->pw_uid != 0 && setuid(0) == 0)
+        errx(1, "-u %s: setuid: can still be undone", name);
+}
+
 /* Opens all endpoints, then announces them: nothing is said too early. */
-static void open_endpoints(struct endpoint *endpoints, int n)
+static void open_endpoints(struct endpoint *endpoints, int n, const char *user)
 {
     atexit(close_listeners);
-    for (int i = 0; i < n; i++) {
-        open_endpoint(&endpoints[i]);
+    /* Ports first, for some need root; then, as the user, the socket files:
+     * they shall be the user's, who has to remove them in the end. */
+    for (int i = 0; i < n; i++)
+        if (endpoints[i].network->domain != AF_UNIX)
+            open_endpoint(&endpoints[i]);
+    if (user != NULL)
+        become_user(user);
+    for (int i = 0; i < n; i++)
+        if (endpoints[i].network->domain == AF_UNIX)
+            open_endpoint(&endpoints[i]);
+    for (int i = 0; i < n; i++)
         release_endpoint(&endpoints[i]);
-    }
     free(endpoints);
     for (int i = 0; i < nlisteners; i++)
         warnx("listening on %s", listeners[i].name);
 }
 
 /* Sets what the options say. Returns the index of the first endpoint. */
-static int parse_options(int argc, char **argv, bool *inetd)
+static int parse_options(int argc, char **argv, bool *inetd, const char **user)
 {
     int option;
 
     if (argc > 1 && strcmp(argv[1], "--help") == 0)
         usage(stdout);
-    while ((option = getopt(argc, argv, "hik:m:t:v")) != -1) {
+    while ((option = getopt(argc, argv, "hik:m:t:u:v")) != -1) {
         switch (option) {
         case 'h':
             usage(stdout);
@@ -1098,6 +1240,9 @@ static int parse_options(int argc, char **argv, bool *inetd)
         case 't':
             idle_seconds = option_number(option, 0, 1000000);
             break;
+        case 'u':
+            *user = optarg;
+            break;
         case 'v':
             verbose = true;
             break;
@@ -1107,6 +1252,9 @@ static int parse_options(int argc, char **argv, bool *inetd)
     }
     if (*inetd && optind < argc)
         usage_error(argv[optind], "-i takes no endpoint");
+    if (*inetd && *user != NULL)
+        usage_error("-i, -u", "whoever starts a server for each client sets "
+                              "its user");
     return optind;
 }
 
@@ -1114,6 +1262,7 @@ int main(int argc, char **argv)
 {
     static const char *const usual[] = {"tcp", "udp", "unix"};
     static char line[BUFSIZ];
+    const char *user = NULL;
     struct endpoint *endpoints;
     bool inetd = false;
     int n;
@@ -1124,20 +1273,22 @@ int main(int argc, char **argv)
     setvbuf(stderr, line, _IOLBF, sizeof line);
     /* Or a write() to a client that is gone ends the process. */
     signal(SIGPIPE, SIG_IGN);
-    n = argc - parse_options(argc, argv, &inetd);
+    n = argc - parse_options(argc, argv, &inetd, &user);
     if (inetd) {
         serve_stdin();
         return 0;
     }
-    endpoints = n > 0 ? read_endpoints((const char *const *)argv + optind, n)
-                      : read_endpoints(usual, n = 3);
+    adopt_listeners();
+    endpoints = n > 0 || nlisteners > 0
+                    ? read_endpoints((const char *const *)argv + argc - n, n)
+                    : read_endpoints(usual, n = 3);
     umask(S_IRWXG | S_IRWXO); /* a socket file is for its owner alone */
     catch_signals();
     make_pipe(idle_pipe);
     children = calloc((size_t)max_children, sizeof *children);
     if (children == NULL)
         err(1, "calloc");
-    open_endpoints(endpoints, n);
+    open_endpoints(endpoints, n, user);
     serve();
     drain();
     return 0;

@@ -90,7 +90,7 @@ announced() {
 # endpoint NETWORK: one that nobody else uses.
 endpoint() {
     case $1 in
-    tcp* | udp*) echo "$1:0" ;;
+    tcp* | udp* | mptcp) echo "$1:0" ;;
     *) echo "$1" ;;
     esac
 }
@@ -244,12 +244,14 @@ same() {
 # ---- Every network ----------------------------------------------------------
 
 networks='tcp4 udp4 unix unixgram unixpacket'
-if start tcp6:0 && [ ! -e gone ]; then
-    networks="$networks tcp6 udp6"
-else
-    skip "IPv6: this machine has none"
-fi
-stop 2>/dev/null
+for n in tcp6 udp6 mptcp udplite; do
+    if start $n:0 && [ ! -e "$gone" ]; then
+        networks="$networks $n"
+    else
+        skip "$n: this machine has none: $(head -n 1 log)"
+    fi
+    stop 2>/dev/null
+done
 
 # shellcheck disable=SC2046 # one word for each network is what we want
 start -v $(for n in $networks; do endpoint "$n"; done)
@@ -344,6 +346,17 @@ check "no process of the server is left" all_gone
 check "no socket file is left" not ls ./*.sock 2>/dev/null
 check "no file of a client is left" rmdir private
 mkdir private
+
+for n in icmp icmp6; do
+    if client $n <empty 2>err; then
+        for file in bytes short empty lines; do
+            check "$n: the kernel echoes the same: $file" same $n $file
+        done
+    else
+        skip "$n: $(cat err)"
+    fi
+done
+check "icmp: no server for it" refused 2 'icmp: only the kernel' "$here/server" icmp
 
 # ---- The end of the server --------------------------------------------------
 
@@ -494,6 +507,41 @@ no_descriptors() {
 }
 check "out of descriptors: the server says so, once, and goes on" no_descriptors
 
+crowd_waits() {
+    start -m 4 unix
+    client -w 10 -n 300 -c 300 -r 10 unix >/dev/null && stop
+}
+check "-m 4: of 300 clients at once, all are served in the end" crowd_waits
+
+# ---- Another user, and sockets from somebody else ---------------------------
+
+# The socket file is made by the user, and so can be removed by him.
+as_nobody() {
+    chmod 711 . && mkdir open && chmod 777 open
+    start -u nobody tcp4:0 unix:open/sock
+    [ -n "$(find open/sock -user nobody)" ] && same "$(address tcp4)" short || return 1
+    if [ -r /proc/$server/status ]; then
+        # user: real, effective, saved and that for files; group: the same
+        [ "$(sed -n 's/^[UG]id:[[:space:]]*//p' /proc/$server/status | tr -s '[:space:]' '\n' |
+            sort -u | tr '\n' ' ')" = "$(id -u nobody) " ] || return 1
+        [ "$(sed -n 's/^Groups:[[:space:]]*\([0-9 ]*[0-9]\) *$/\1/p' /proc/$server/status)" = \
+            "$(id -g nobody)" ] || return 1
+    fi
+    stop && [ ! -e open/sock ]
+}
+if [ "$(id -u)" -eq 0 ]; then
+    check "-u nobody: has that user's rights, and no others" as_nobody
+else
+    check "-u is for root" refused 1 '^server: -u nobody: setgroups: ' "$here/server" -u nobody
+fi
+check "-u: a user that does not exist" \
+    refused 1 '^server: -u no.such.user: getpwnam: ' "$here/server" -u no.such.user tcp:0
+
+handed() { # handed STATUS PATTERN: descriptor 3 from somebody else
+    refused "$1" "$2" sh -c "LISTEN_PID=\$\$ LISTEN_FDS=1 exec '$here/server' 3</dev/null"
+}
+check "LISTEN_FDS: a descriptor that is no socket" handed 1 '^server: descriptor 3: getsockopt: '
+
 # ---- Children that stay -----------------------------------------------------
 
 children() {
@@ -574,13 +622,23 @@ check "-n with nobody there" refused 1 'connect: ' \
 # ---- Standard input, output and error ---------------------------------------
 
 # The next socket would have been number 2, and its peer would get the log.
-closed_descriptors() {
-    [ -z "$server" ] || stop KILL
-    "$here/server" -v unix <&- >&- 2>&- &
+works() {
     server=$!
     until_true [ -S unix.sock ] && same unix bytes && stop
 }
-check "server: started with 0, 1 and 2 closed" closed_descriptors
+[ -z "$server" ] || stop KILL
+"$here/server" -v unix <&- >&- 2>&- &
+check "server: started with 0, 1 and 2 closed" works
+if [ -c /dev/full ]; then
+    "$here/server" -v unix 2>/dev/full &
+    check "server: its log is full" works
+else
+    skip "server: its log is full: there is no /dev/full"
+fi
+mkfifo unread
+"$here/server" -v unix 2>unread &
+exec 7<unread 7<&-
+check "server: nobody reads its log any more" works
 
 start unix unixgram
 for network in unix unixgram; do
