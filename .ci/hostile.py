@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """What a plain shell cannot do to the server and the client: odd datagrams, descriptors that nobody asked for,
-urgent data, connections that are reset, servers that answer wrongly. From the project's root, after make."""
+urgent data, connections that are reset, children that are killed, signals by the thousand, limits, crowds, servers
+that answer wrongly. From the project's root, after make."""
 import array, os, re, resource, signal, socket, struct, subprocess, sys, tempfile, threading, time
 
 root = os.getcwd()
@@ -15,9 +16,13 @@ def check(name, ok):
 
 
 class Server:
-    def __init__(self, *args):
+    def __init__(self, *args, limits={}):
+        def set_limits():
+            for which, value in limits.items():
+                resource.setrlimit(which, (value, value))
+
         self.log = open("log", "w+")
-        self.process = subprocess.Popen([f"{root}/server", *args], stderr=self.log)
+        self.process = subprocess.Popen([f"{root}/server", *args], stderr=self.log, preexec_fn=set_limits)
         while "listening" not in self.text() and self.process.poll() is None:
             time.sleep(0.02)
         time.sleep(0.05)
@@ -30,6 +35,9 @@ class Server:
 
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    def children(self):
+        return list(map(int, open(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read().split()))
 
     def ticks(self):
         return sum(map(int, open(f"/proc/{self.process.pid}/stat").read().split()[13:15]))
@@ -144,43 +152,136 @@ except ConnectionResetError:
 except OSError:
     print("SKIP    unixpacket: the system takes no message of 256 KiB")
 
-# Children are killed all the time: only their own clients notice.
-wrong = kills = 0
-end = time.time() + 4
+# Children are killed all the time, or stopped and continued: only their own clients notice.
+def clients(seconds):
+    """Eight threads of clients, for so long. Each item of the result is a client that did not get its echo."""
+    end, failures = time.time() + seconds, []
+
+    def run():
+        while time.time() < end:
+            message, got = os.urandom(3000), b""
+            try:
+                with socket.create_connection(address, 5) as c:
+                    c.settimeout(5)
+                    c.sendall(message)
+                    c.shutdown(socket.SHUT_WR)
+                    while piece := c.recv(65536):
+                        got += piece
+            except OSError:
+                pass
+            if got != message:
+                failures.append(got)
+
+    threads = [threading.Thread(target=run) for _ in range(8)]
+    for t in threads:
+        t.start()
+    return threads, failures
 
 
-def client():
-    global wrong
-    while time.time() < end:
-        message, got = os.urandom(3000), b""
-        try:
-            c = socket.create_connection(address, 5)
-            c.settimeout(5)
-            c.sendall(message)
-            c.shutdown(socket.SHUT_WR)
-            while piece := c.recv(65536):
-                got += piece
-        except OSError:
-            pass
-        wrong += got != message
+def signal_children(*numbers):
+    """To the oldest child, over and over, for two seconds. Returns how many signals and how many clients failed."""
+    threads, failures = clients(2)
+    sent = 0
+    while any(t.is_alive() for t in threads):
+        for child in server.children()[:1]:
+            for number in numbers:
+                os.kill(child, number)  # it is there, dead or alive, until its parent has waited for it
+                time.sleep(0.02)
+            sent += 1
+    return sent, len(failures)
 
 
-threads = [threading.Thread(target=client) for _ in range(4)]
-for t in threads:
-    t.start()
-while time.time() < end:
-    children = open(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read().split()
-    for child in children[:1]:
-        try:
-            os.kill(int(child), signal.SIGKILL)
-            kills += 1
-        except ProcessLookupError:
-            pass
-    time.sleep(0.02)
-for t in threads:
-    t.join()
-check(f"{kills} children killed: {wrong} clients noticed, no more than that", kills > 20 and wrong <= kills)
+for number in signal.SIGKILL, signal.SIGSEGV:
+    sent, noticed = signal_children(number)
+    check(f"{sent} children ended by {number.name}: {noticed} clients noticed", sent > 20 and noticed <= sent)
+sent, noticed = signal_children(signal.SIGSTOP, signal.SIGCONT)
+check(f"{sent} times a child is stopped for a moment: no client noticed", sent > 10 and noticed == 0)
+
+# Harmless signals interrupt every call, in parent, child and client; no byte is lost.
+open("big", "wb").write(os.urandom(50_000_000))
+before = set(server.children())
+transfer = subprocess.Popen([f"{root}/client", f"tcp4:{here}:{address[1]}"], stdin=open("big"), stdout=open("back", "wb"))
+sent = 0
+while transfer.poll() is None:
+    for process in [server.process.pid, *server.children(), transfer.pid]:
+        os.kill(process, (signal.SIGCHLD, signal.SIGWINCH, signal.SIGURG, signal.SIGCONT)[sent % 4])
+        sent += 1
+check(f"{sent} harmless signals during a transfer: not a byte is wrong",
+      sent > 1000 and transfer.wait() == 0 and open("big", "rb").read() == open("back", "rb").read())
 check("the server ends with status 0", server.stop() == 0)
+
+
+# Limits and crowds.
+def load(*args):
+    return subprocess.run([f"{root}/client", "-w", "20", *args], stdout=subprocess.DEVNULL, timeout=60).returncode == 0
+
+
+server = Server("unix", limits={resource.RLIMIT_NOFILE: 12})
+check("12 descriptors: all are served", load("-n", "200", "-c", "20", "unix"))
+check("the server ends with status 0", server.stop() == 0)
+if os.geteuid() == 0:
+    os.chmod(".", 0o777)
+    server = Server("-u", "nobody", "tcp4:0", "unix", limits={resource.RLIMIT_NPROC: 3})
+    check("3 processes: all are served", load("-n", "200", "-c", "20", "unix"))
+    check("and the log says so", "fork: Resource temporarily unavailable; trying again" in server.text())
+    check("the server ends with status 0", server.stop() == 0)
+server = Server("unix", limits={resource.RLIMIT_AS: 8 << 20})
+check("8 MiB of memory: all are served", load("-n", "200", "-c", "20", "unix"))
+check("the server ends with status 0", server.stop() == 0)
+got = subprocess.run(["sh", "-c", f"ulimit -v 8192; exec {root}/server -m 1000000 unix"], capture_output=True, text=True)
+check("too little memory to start", (got.returncode, got.stderr) == (1, "server: calloc: Cannot allocate memory\n"))
+server = Server("-k", "1000000", "-m", "1000000", "-t", "1000000", "unix")
+check("the largest values of all options", load("-n", "20", "-c", "2", "-w", "1000000", "unix"))
+check("the server ends with status 0", server.stop() == 0)
+
+server = Server("-m", "400", "-t", "2", "tcp4:0")
+address = (here, server.port("tcp4"))
+idle = [socket.create_connection(address) for _ in range(1000)]
+late = socket.create_connection(address)
+late.send(b"late")
+check("1000 idle clients, -m 400: the next one waits", reply(late, 1) is None)
+check("-t 2: and is served when they have been closed", reply(late, 20) == b"late")
+for c in idle:
+    c.close()
+slow = socket.create_connection(address)
+check("a byte a second is not idle: -t 2 does not close it",
+      all([slow.send(b"%d" % i) and reply(slow, 1) == b"%d" % i and not time.sleep(1) for i in range(4)]))
+slow.close()
+check("1000 clients at once, -m 400: all are served", load("-n", "1000", "-c", "1000", f"tcp4:{here}:{address[1]}"))
+check("the server ends with status 0", server.stop() == 0)
+
+
+# Servers that answer wrongly, for the client to put up with: what is not the awaited echo is late, and is ignored.
+def answer_datagrams(how):
+    """A server that answers each datagram with those that how(number, datagram, those before) gives."""
+    u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    u.bind((here, 0))
+    seen = []
+
+    def run():
+        while True:
+            data, peer = u.recvfrom(70000)
+            seen.append(data)
+            for answer in how(len(seen), data, seen[:-1]):
+                u.sendto(answer, peer)
+
+    threading.Thread(target=run, daemon=True).start()
+    text = "".join(f"line {i}\n" for i in range(20))
+    got = subprocess.run([f"{root}/client", "-w", "1", f"udp4:{here}:{u.getsockname()[1]}"], input=text,
+                         capture_output=True, text=True, timeout=60)
+    return got.returncode == 0 and got.stdout == text, got
+
+
+for name, how in (("doubled", lambda n, data, seen: [data, data]),
+                  ("late: the one before comes first", lambda n, data, seen: seen[-1:] + [data]),
+                  ("reordered", lambda n, data, seen: [data] + seen[::-1]),
+                  ("damaged, then sent again", lambda n, data, seen: [data[:-1] + b"?"] if n == 3 else [data]),
+                  ("cut short, then sent again", lambda n, data, seen: [data[:-1]] if n == 3 else [data]),
+                  ("lost, then sent again", lambda n, data, seen: [] if n == 3 else [data])):
+    check(f"udp: an echo that is {name}: the output is right", answer_datagrams(how)[0])
+got = answer_datagrams(lambda n, data, seen: [data[:-1] + b"?"])[1]
+check("udp: each echo is damaged: an error, and no wrong byte",
+      (got.returncode, got.stdout) == (1, "") and "no echo of message 1 (7 bytes)" in got.stderr)
 
 
 # Servers that answer wrongly, for the load generator to notice.
@@ -210,5 +311,17 @@ for name, how, says in (("one bit is wrong", lambda d: bytes([d[0] ^ 1]) + d[1:]
     status, error = answer(how)
     check(f"-n: {name}", status == 1 and says in error)
 
+
+# A server that resets in the middle, and one that never reads.
+for name, size, says in (("resets", 1 << 20, "Connection reset by peer"), ("never reads", 1 << 24, "poll: nothing sent or received for 1 s")):
+    listener = socket.create_server((here, 0))
+    c = subprocess.Popen([f"{root}/client", "-w", "1", f"tcp4:{here}:{listener.getsockname()[1]}"], stdin=subprocess.PIPE,
+                         stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    s = listener.accept()[0]
+    if name == "resets":
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        s.close()
+    out, error = c.communicate(bytes(size), timeout=20)
+    check(f"tcp: a server that {name}: an error", (c.returncode, out) == (1, b"") and says in error.decode())
 print(f"{passed} passed, {failed} failed")
 sys.exit(failed > 0)

@@ -1,7 +1,8 @@
 #!/bin/sh
 # interop.sh - our server with other people's clients, our client with other
-# people's servers. Needs socat, nc (OpenBSD's), telnet, xinetd, tcpserver and
-# python3; a check whose program is missing is skipped, and says so.
+# people's servers. Needs socat, nc (OpenBSD's), telnet, xinetd, tcpserver,
+# systemd-socket-activate and python3; a check whose program is missing is
+# skipped, and says so.
 set -u
 here=$(cd "$(dirname "$0")/.." && pwd)
 dir=$(mktemp -d) && cd "$dir" || exit 1
@@ -119,6 +120,22 @@ if command -v socat >/dev/null; then
 fi
 check socat "socat starts server -i" "\$client unix:socat.sock <text"
 check socat "our client, socat's echo: unixgram" "\$client unixgram:cat.sock <text"
+if command -v systemd-socket-activate >/dev/null; then
+    systemd-socket-activate -l 127.0.0.1:$((base + 4)) "$server" 2>activate.log &
+    pids="$pids $!"
+    systemd-socket-activate -l 127.0.0.1:$((base + 5)) --inetd -a "$server" -i 2>inetd.log &
+    pids="$pids $!"
+    systemd-socket-activate -d -l "$PWD/activated.sock" "$server" 2>dgram.log &
+    pids="$pids $!"
+    listens $((base + 4))
+    listens $((base + 5))
+    until [ -S activated.sock ]; do sleep 0.05; done
+fi
+check systemd-socket-activate "systemd-socket-activate starts server, with a listening socket" \
+    "\$client tcp4:127.0.0.1:$((base + 4)) <text && grep -q 'server: listening on tcp:127' activate.log"
+check systemd-socket-activate "and with one that takes datagrams" "\$client unixgram:activated.sock <text"
+check systemd-socket-activate "systemd-socket-activate --inetd -a starts server -i" \
+    "\$client tcp4:127.0.0.1:$((base + 5)) <text"
 if command -v python3 >/dev/null; then
     python3 -m http.server -b 127.0.0.1 $((base + 3)) >/dev/null 2>&1 &
     pids="$pids $!"
