@@ -205,41 +205,48 @@ static int bind_private(int fd)
     return bind(fd, (struct sockaddr *)&own, sizeof own);
 }
 
+/* A datagram has a return address, and that of an AF_UNIX one is a file. */
+static bool needs_file(const struct network *network)
+{
+    return network->domain == AF_UNIX && network->type == SOCK_DGRAM;
+}
+
+/* All that connects a socket. Returns 0, or -1 with errno and e->call. */
+static int set_up_connection(int fd, struct endpoint *e,
+                             const struct addrinfo *info)
+{
+    e->call = "setsockopt";
+    if (info->ai_socktype != SOCK_STREAM && fit_send_buffer(fd) == -1)
+        return -1;
+    /* See configure_connection() of the server, about Nagle's algorithm. */
+    if (info->ai_socktype == SOCK_STREAM && info->ai_family != AF_UNIX &&
+        turn_on(fd, IPPROTO_TCP, TCP_NODELAY) == -1)
+        return -1;
+    e->call = "bind";
+    if (needs_file(e->network) && bind_private(fd) == -1)
+        return -1;
+    e->call = "connect";
+    return connect_in_time(fd, info);
+}
+
 /* Opens a socket to one address. Returns it, or -1 with errno and e->call. */
 static int open_connection(struct endpoint *e, const struct addrinfo *info)
 {
-    const int type = e->network->type;
-    bool failed = false;
     int fd, saved;
 
+    e->call = "mkdtemp";
+    if (needs_file(e->network) && remover == 0 && make_folder() == -1)
+        return -1;
     e->call = "socket";
-    fd = socket(info->ai_family, type, e->network->protocol);
+    fd = socket(info->ai_family, e->network->type, e->network->protocol);
     if (fd == -1)
         return -1;
-    e->call = "setsockopt";
-    if (type != SOCK_STREAM)
-        failed = fit_send_buffer(fd) == -1;
-    else if (info->ai_family != AF_UNIX) /* see the server, about Nagle */
-        failed = turn_on(fd, IPPROTO_TCP, TCP_NODELAY) == -1;
-    if (!failed && type == SOCK_DGRAM && info->ai_family == AF_UNIX) {
-        e->call = "mkdtemp";
-        failed = remover == 0 && make_folder() == -1;
-        if (!failed) {
-            e->call = "bind";
-            failed = bind_private(fd) == -1;
-        }
-    }
-    if (!failed) {
-        e->call = "connect";
-        failed = connect_in_time(fd, info) == -1;
-    }
-    if (failed) {
-        saved = errno;
-        close(fd);
-        errno = saved; /* close() may have changed it */
-        return -1;
-    }
-    return fd;
+    if (set_up_connection(fd, e, info) == 0)
+        return fd;
+    saved = errno;
+    close(fd);
+    errno = saved; /* close() may have changed it */
+    return -1;
 }
 
 /*
