@@ -741,6 +741,7 @@ static void make_connections(struct endpoint *e, long process, long share,
         if (t.ns - written > PROGRESS_NS ||
             t.connections == (unsigned long long)share) {
             written = t.ns;
+            errno = ENOSPC; /* what it means if only a part is written */
             if (pwrite(results, &t, sizeof t, place) != (ssize_t)sizeof t)
                 err(1, "results: pwrite");
         }
@@ -797,17 +798,19 @@ static void print_results(int results)
 }
 
 /* Waits for all processes; meanwhile tells a terminal how far they are. */
-static int wait_for_clients(int results)
+static int wait_for_clients(const pid_t *pids, int results)
 {
     const bool terminal = isatty(STDERR_FILENO);
     int status, failed = 0;
 
-    for (long running = load_clients; running > 0;) {
-        pid_t pid = waitpid(-1, &status, terminal ? WNOHANG : 0);
+    for (long i = 0; i < load_clients;) {
+        pid_t pid = waitpid(pids[i], &status, terminal ? WNOHANG : 0);
 
         if (pid > 0) {
-            running--;
+            i++;
             failed |= status != 0;
+        } else if (pid == -1 && errno != EINTR) {
+            err(1, "waitpid");
         } else if (pid == 0) {
             (void)poll(NULL, 0, PROGRESS_NS / 1000000);
             fprintf(stderr, "\r%llu of %ld connections",
@@ -826,14 +829,17 @@ static int wait_for_clients(int results)
 static int generate_load(struct endpoint *e)
 {
     FILE *file = tmpfile();
+    pid_t *pids = calloc((size_t)load_clients, sizeof *pids);
     int alive[2], failed;
 
     if (file == NULL)
         err(1, "tmpfile");
+    if (pids == NULL)
+        err(1, "calloc");
     if (pipe(alive) == -1)
         err(1, "pipe");
     for (long i = 0; i < load_clients; i++) {
-        switch (fork()) {
+        switch (pids[i] = fork()) {
         case -1:
             err(1, "fork"); /* those that run end with us */
         case 0:
@@ -849,8 +855,9 @@ static int generate_load(struct endpoint *e)
             break;
         }
     }
-    failed = wait_for_clients(fileno(file));
+    failed = wait_for_clients(pids, fileno(file));
     print_results(fileno(file));
+    free(pids);
     return failed;
 }
 
@@ -978,6 +985,8 @@ int main(int argc, char **argv)
     setvbuf(stderr, line, _IOLBF, sizeof line);
     /* Or a write() to whoever is gone ends the program without a word. */
     signal(SIGPIPE, SIG_IGN);
+    /* Or, if it is inherited as ignored, waitpid() finds nobody. */
+    signal(SIGCHLD, SIG_DFL);
     first = parse_options(argc, argv);
     if (parse_endpoint(first < argc ? argv[first] : "tcp", &e) == -1)
         usage_error(e.text, e.reason);

@@ -352,15 +352,16 @@ static void open_endpoint(struct endpoint *e)
 
 /*
  * The network that a socket is of, from the table: two of its parameters can
- * be asked for, and the third where there is SO_PROTOCOL. Returns NULL if the
- * table has none like it, or with errno if it is no socket.
+ * be asked for, and the third where there is SO_PROTOCOL. Returns NULL with
+ * errno and *call, EPROTONOSUPPORT if the table has none like it.
  */
-static const struct network *network_of(int fd)
+static const struct network *network_of(int fd, const char **call)
 {
     struct sockaddr_storage local;
     int type, protocol = -1;
     socklen_t len = sizeof type;
 
+    *call = "getsockopt";
     if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == -1)
         return NULL;
 #ifdef SO_PROTOCOL
@@ -368,6 +369,7 @@ static const struct network *network_of(int fd)
     if (getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &len) == -1)
         return NULL;
 #endif
+    *call = "getsockname";
     len = sizeof local;
     if (getsockname(fd, (struct sockaddr *)&local, &len) == -1)
         return NULL;
@@ -387,17 +389,17 @@ static const struct network *network_of(int fd)
 static void adopt_listener(int fd)
 {
     struct listener *l = next_listener();
-    const char *call = "getsockopt";
-    int listening = 0;
+    const char *call;
+    int listening;
     socklen_t len = sizeof listening;
 
     l->fd = fd;
-    l->network = network_of(fd);
+    l->network = network_of(fd, &call);
     if (l->network == NULL || finish_listener(l, &call) == -1)
         err(1, "descriptor %d: %s", fd, call);
-    if (l->network->type != SOCK_DGRAM &&
-        (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) == -1 ||
-         !listening))
+    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) == -1)
+        err(1, "descriptor %d: getsockopt", fd);
+    if (l->network->type != SOCK_DGRAM && !listening)
         errx(1, "descriptor %d: %s: not listening", fd, l->name);
     /* The file is not ours to remove, but a sender that we do not answer. */
     if (l->network->domain == AF_UNIX)
@@ -520,9 +522,9 @@ static int configure_connection(const struct connection *c)
         return -1;
     if (network->domain == AF_UNIX)
         return 0;
-    /* Nagle's algorithm holds back the last, short segment of an echo until
-     * the client acknowledges the one before, which it puts off for 40 ms in
-     * the hope of sending data along: 23 round trips a second at 16 KiB. */
+    /* Nagle's algorithm holds back a short segment until the client has
+     * acknowledged the one before, which it puts off for 40 ms in the hope of
+     * sending data along: an echo in several writes takes that long. */
     if (turn_on(c->fd, IPPROTO_TCP, TCP_NODELAY) == -1)
         return -1;
     /* Finds out, in hours, that the other machine was switched off. */
@@ -533,6 +535,7 @@ static int configure_connection(const struct connection *c)
  * the log tells it if asked to, and the server goes on. */
 static void serve_connection(const struct connection *c)
 {
+    const struct linger reset = {.l_onoff = 1}; /* close() resets */
     char peer[ADDRESS_SIZE], date[32] = "";
     unsigned long long echoed = 0;
     const char *why = "end of file";
@@ -550,9 +553,13 @@ static void serve_connection(const struct connection *c)
         status = c->from->network->type == SOCK_SEQPACKET
                      ? echo_packets(c->fd, &echoed)
                      : echo_stream(c->fd, &echoed);
-    if (status == -1)
+    if (status == -1) {
         why = strerror(errno == EAGAIN || errno == EWOULDBLOCK ? ETIMEDOUT
                                                                : errno);
+        /* Or the client takes what it has got for all. Where it has no effect,
+         * for AF_UNIX, nothing would have. */
+        (void)setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+    }
     close(c->fd);
     if (!verbose)
         return;
@@ -577,6 +584,8 @@ static bool may_reply(const struct sockaddr_storage *peer)
     const in_port_t *port = port_of((struct sockaddr *)peer);
     struct stat status;
 
+    if (port == NULL && *path == '\0')
+        return true; /* Linux: a name that is in no file system */
     if (port == NULL && stat(path, &status) == -1)
         return false;
     for (int i = 0; i < nlisteners; i++)
@@ -754,7 +763,7 @@ static bool next_connection(int channel, struct connection *c)
 /*
  * The parent's part: passes the connection to an idle child. What goes along
  * is a struct with a pointer in it, which is good in the child as well: that is
- * a copy of the parent. Returns false if the child is no more.
+ * a copy of the parent. Returns false if that fails.
  */
 static bool hand_over(const struct child *child, const struct connection *c)
 {
@@ -809,6 +818,9 @@ static bool reuse_child(const struct connection *c)
         nidle--;
         if (hand_over(&children[i], c))
             return true;
+        /* It has been killed; or there was no memory, and it would wait for
+         * ever for what it was not given: now it ends. */
+        close_channel(&children[i].channel);
     }
     return false;
 }
@@ -1072,7 +1084,8 @@ static void serve_stdin(void)
     struct sockaddr_storage local;
     socklen_t len = sizeof local;
     struct stat in, log;
-    int listening;
+    const char *call;
+    int listening, saved;
 
     /* inetd makes the connection standard error, too, and a log line would go
      * to the client. */
@@ -1081,19 +1094,20 @@ static void serve_stdin(void)
         in.st_ino == log.st_ino &&
         (close(STDERR_FILENO) == -1 || hold_standard_descriptors() == -1))
         exit(1);
-    l.network = network_of(c.fd);
+    l.network = network_of(c.fd, &call);
     if (l.network == NULL)
-        err(1, "standard input: getsockopt");
+        err(1, "standard input: %s", call);
     if (l.network->type == SOCK_DGRAM)
         errx(1, "standard input: not a connection");
     if (getpeername(c.fd, (struct sockaddr *)&c.peer, &c.peer_len) == -1) {
+        saved = errno;
         len = sizeof listening;
-        if (errno == ENOTCONN && l.network->type == SOCK_STREAM &&
+        if (saved == ENOTCONN && l.network->type == SOCK_STREAM &&
             getsockopt(c.fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) ==
                 0 &&
             !listening)
             return; /* the client has left already */
-        errno = ENOTCONN;
+        errno = saved;
         err(1, "standard input: getpeername");
     }
     if (getsockname(c.fd, (struct sockaddr *)&local, &len) == -1)
@@ -1182,10 +1196,13 @@ static struct endpoint *read_endpoints(const char *const *texts, int n)
  */
 static void become_user(const char *name)
 {
-    const struct passwd *user = getpwnam(name);
+    const struct passwd *user;
 
+    errno = 0; /* it may stay so: that there is no such user is no error */
+    user = getpwnam(name);
     if (user == NULL)
-        errx(1, "-u %s: getpwnam: there is no such user", name);
+        errx(1, "-u %s: getpwnam: %s", name,
+             errno == 0 ? "there is no such user" : strerror(errno));
     if (setgroups(1, &user->pw_gid) == -1)
         err(1, "-u %s: setgroups", name);
     if (setgid(user->pw_gid) == -1)
