@@ -440,9 +440,9 @@ static void close_listeners(void)
 /* ---- Echoing a connection ----------------------------------------------- */
 
 /*
- * Writes all of it, or fails: returns 0, or -1 with errno. A socket may take
- * less than it is offered, when its buffer fills up; without the loop the rest
- * is lost, and only under load.
+ * Writes all of it, or fails: returns 0, or -1 with errno, ETIMEDOUT if nothing
+ * moved for SO_SNDTIMEO. A socket may take less than it is offered, when its
+ * buffer fills up; without the loop the rest is lost, and only under load.
  */
 static int write_all(int fd, const char *data, size_t size)
 {
@@ -453,6 +453,8 @@ static int write_all(int fd, const char *data, size_t size)
             data += n;
             size -= (size_t)n;
         } else if (errno != EINTR) {
+            if (errno == EAGAIN || errno == EWOULDBLOCK)
+                errno = ETIMEDOUT;
             return -1;
         }
     }
@@ -463,8 +465,9 @@ static int write_all(int fd, const char *data, size_t size)
  * Echoes a connected stream socket, blocking, until the peer has shut down its
  * sending half and all that came before is sent back. Adds to *echoed the
  * number of bytes. Returns 0, or -1 with errno: ECONNRESET or EPIPE if the peer
- * is gone (SIGPIPE must be ignored, or that ends the process), EAGAIN if
- * nothing moved for SO_RCVTIMEO or SO_SNDTIMEO. Follows RFC 862.
+ * is gone (SIGPIPE must be ignored, or that ends the process), EAGAIN if it
+ * sent nothing for SO_RCVTIMEO, ETIMEDOUT if it took nothing for SO_SNDTIMEO.
+ * Follows RFC 862.
  */
 static int echo_stream(int fd, unsigned long long *echoed)
 {
@@ -535,7 +538,7 @@ static int configure_connection(const struct connection *c)
  * the log tells it if asked to, and the server goes on. */
 static void serve_connection(const struct connection *c)
 {
-    const struct linger reset = {.l_onoff = 1}; /* close() resets */
+    const struct linger reset = {.l_onoff = 1, .l_linger = 0};
     char peer[ADDRESS_SIZE], date[32] = "";
     unsigned long long echoed = 0;
     const char *why = "end of file";
@@ -553,11 +556,12 @@ static void serve_connection(const struct connection *c)
         status = c->from->network->type == SOCK_SEQPACKET
                      ? echo_packets(c->fd, &echoed)
                      : echo_stream(c->fd, &echoed);
-    if (status == -1) {
-        why = strerror(errno == EAGAIN || errno == EWOULDBLOCK ? ETIMEDOUT
-                                                               : errno);
-        /* Or the client takes what it has got for all. Where it has no effect,
-         * for AF_UNIX, nothing would have. */
+    if (status == -1 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+        why = strerror(ETIMEDOUT); /* nothing came: nothing is owed, either */
+    } else if (status == -1) {
+        why = strerror(errno);
+        /* Or the client takes what it has got for all: so close() is to reset
+         * the connection. (It cannot for AF_UNIX, nor is there another way.) */
         (void)setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
     }
     close(c->fd);

@@ -370,6 +370,16 @@ drains() {
     until_true grep -q 'still served' drain.out || return 1
     release && wait $server && all_gone && rm drain.*
 }
+survives_hangup() {
+    [ -z "$server" ] || stop KILL
+    : >log
+    (trap '' HUP && exec "$here/server" unix) 2>log & # as nohup does
+    server=$!
+    until_true grep -q 'listening on' log
+    kill -s HUP $server
+    same unix short && stop
+}
+check "SIGHUP: nothing happens if it was ignored from the start" survives_hangup
 check "SIGTERM: no new clients, the old one is served to its end" drains TERM
 check "SIGINT: the same" drains INT
 
@@ -540,6 +550,8 @@ handed() { # handed STATUS PATTERN: descriptor 3 from somebody else
     refused "$1" "$2" sh -c "LISTEN_PID=\$\$ LISTEN_FDS=1 exec '$here/server' 3</dev/null"
 }
 check "LISTEN_FDS: a descriptor that is no socket" handed 1 '^server: descriptor 3: getsockopt: '
+check "LISTEN_FDS: not a number" refused 1 '^server: LISTEN_FDS x: ' \
+    sh -c "LISTEN_PID=\$\$ LISTEN_FDS=x exec '$here/server'"
 
 # ---- Children that stay -----------------------------------------------------
 
@@ -701,6 +713,16 @@ check "nobody listens: udp4" \
     refused 1 "^client: $udp: recv: Connection refused$" sh -c "echo x | '$here/client' $udp"
 check "no socket file" \
     refused 1 '^client: unix:unix.sock: connect: No such file or directory$' "$here/client" unix
+second_address() { # no host: ::1 is tried first, if there is one
+    start "$1:0"
+    at=$(address "$1")
+    same "${1%4}:${at##*:}" short && stop
+}
+check "nobody at the first address: tcp" second_address tcp4
+check "nobody at the first address: udp" second_address udp4
+check "unixgram: no room for the path of a file of its own" \
+    refused 1 '^client: unixgram:unixgram.sock: mkdtemp: File *name too long$' \
+    env TMPDIR="/$long" "$here/client" unixgram
 check "a host that does not exist" \
     refused 1 '^client: tcp:no.such.host.invalid:80: getaddrinfo: ' \
     "$here/client" tcp:no.such.host.invalid:80
@@ -719,15 +741,22 @@ check "the client ends when the server has closed" closes_early
 
 # ---- Wrong usage ------------------------------------------------------------
 
+helps() {
+    "$here/$1" "$2" >out 2>err && grep -q "^usage: $1 " out && [ ! -s err ]
+}
 for program in server client; do
-    for wrong in nosuch tcp5 '' tcp: unix: tcp:70000 tcp:-1 tcp:x tcp:: tcp:::1 \
+    check "$program -h" helps $program -h
+    check "$program --help" helps $program --help
+    [ -c /dev/full ] && check "$program -h: standard output is full" refused 1 \
+        "^$program: standard output: write: " sh -c "'$here/$program' -h >/dev/full"
+    for wrong in "tcp:$long$long:1" nosuch tcp5 '' tcp: unix: tcp:70000 tcp:-1 tcp:x tcp:: tcp:::1 \
         tcp::80 'tcp:[::1]' tcp:localhost: udp:65536 tcp4:127.0.0.1:99999999999999999999; do
         check "$program '$wrong' is wrong usage" \
             refused 2 "^$program: .*: [A-Za-z]" "$here/$program" "$wrong"
     done
     check "$program: an unknown option" refused 2 "^.*$program: .*" "$here/$program" -Z
 done
-for wrong in -k-1 -kx -t -t-1 -tx -t9999999999 -m0 '-m ' '-i tcp'; do
+for wrong in -k-1 -kx -t -t-1 -tx -t9999999999 -m0 '-m ' '-i tcp' '-i -u x'; do
     # shellcheck disable=SC2086 # some are two words
     check "server $wrong is wrong usage" refused 2 server: "$here/server" $wrong
 done

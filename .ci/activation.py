@@ -83,5 +83,18 @@ for endpoint in f"tcp4:127.0.0.1:{port}", "unix":
         check(f"{endpoint}: 20 times a new server, {when}: no connection fails", restart(endpoint, overlap))
 check("the last server ends with status 0", stop(old) == 0)
 check("it leaves the socket files, which it did not make", os.path.exists("unix.sock") and os.path.exists("unixgram.sock"))
+
+
+def refused(says, sock):
+    """Does a server refuse this socket?"""
+    os.dup2(sock.fileno(), 3)
+    got = subprocess.run(["sh", "-c", 'LISTEN_PID=$$ LISTEN_FDS=1 exec "$0"', f"{root}/server"], capture_output=True,
+                         text=True, timeout=10, pass_fds=(3,))
+    return got.returncode == 1 and says in got.stderr
+
+
+check("a socket that does not listen is refused", refused(": not listening", socket.socket()))
+check("a socket of a network that is not in the table, too",
+      refused("Protocol not supported", socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM)))
 print(f"{passed} passed, {failed} failed")
 sys.exit(failed > 0)

@@ -2,7 +2,7 @@
 """What a plain shell cannot do to the server and the client: odd datagrams, descriptors that nobody asked for,
 urgent data, connections that are reset, children that are killed, signals by the thousand, limits, crowds, servers
 that answer wrongly. From the project's root, after make."""
-import array, os, re, resource, signal, socket, struct, subprocess, sys, tempfile, threading, time
+import array, os, pty, re, resource, select, signal, socket, struct, subprocess, sys, tempfile, threading, time
 
 root = os.getcwd()
 os.chdir(tempfile.mkdtemp())
@@ -55,7 +55,7 @@ def reply(sock, wait=0.3):
         return None
 
 
-server = Server("udp4:*:0", "unixgram", "unix", "unixpacket", "tcp4:0")
+server = Server("udp4:*:0", "udp6:*:0", "unixgram", "unix", "unixpacket", "tcp4:0")
 port, here = server.port("udp4"), "127.0.0.1"
 
 # Datagrams.
@@ -67,6 +67,9 @@ for size in (0, 1, 1472, 1473, 65507):
 s.connect(("127.1.2.3", port))
 s.send(b"x")
 check("udp: the reply comes from the address that was asked", reply(s, 2) == b"x")
+s6 = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+s6.sendto(b"x", ("::1", server.port("udp6")))
+check("udp: over IPv6, too", reply(s6, 2) == b"x")
 if os.geteuid() == 0:
     low = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     low.bind((here, 1023))
@@ -88,6 +91,10 @@ for size in (0, 1, 100000):
     message = os.urandom(size)
     g.sendto(message, "unixgram.sock")
     check(f"unixgram: {size} bytes", reply(g, 2) == message)
+abstract = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+abstract.bind(f"\0echo-test-{os.getpid()}")
+abstract.sendto(b"x", "unixgram.sock")
+check("unixgram: a sender whose name is in no file system", reply(abstract, 2) == b"x")
 before = server.descriptors()
 for _ in range(20):
     g.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0] * 20))], 0, "unixgram.sock")
@@ -152,7 +159,13 @@ except ConnectionResetError:
 except OSError:
     print("SKIP    unixpacket: the system takes no message of 256 KiB")
 
+check("the server ends with status 0", server.stop() == 0)
+
 # Children are killed all the time, or stopped and continued: only their own clients notice.
+server = Server("tcp4:0")
+address = (here, server.port("tcp4"))
+
+
 def clients(seconds):
     """Eight threads of clients, for so long. Each item of the result is a client that did not get its echo."""
     end, failures = time.time() + seconds, []
@@ -225,6 +238,14 @@ if os.geteuid() == 0:
     check("3 processes: all are served", load("-n", "200", "-c", "20", "unix"))
     check("and the log says so", "fork: Resource temporarily unavailable; trying again" in server.text())
     check("the server ends with status 0", server.stop() == 0)
+    # Ended while a connection is accepted, and no child can be had for it.
+    server = Server("-u", "nobody", "-k", "0", "unix", limits={resource.RLIMIT_NPROC: 2})
+    crowd = [socket.socket(socket.AF_UNIX) for _ in range(5)]
+    for c in crowd:
+        c.connect("unix.sock")
+    time.sleep(0.5)
+    check("2 processes: the server ends with status 0", server.stop() == 0)
+    check("and nobody waits", len(select.select(crowd, [], [], 1)[0]) == len(crowd))  # end of file, or reset
 server = Server("unix", limits={resource.RLIMIT_AS: 8 << 20})
 check("8 MiB of memory: all are served", load("-n", "200", "-c", "20", "unix"))
 check("the server ends with status 0", server.stop() == 0)
@@ -323,5 +344,101 @@ for name, size, says in (("resets", 1 << 20, "Connection reset by peer"), ("neve
         s.close()
     out, error = c.communicate(bytes(size), timeout=20)
     check(f"tcp: a server that {name}: an error", (c.returncode, out) == (1, b"") and says in error.decode())
+
+# A server that has no room in its queue for a connection, or for a datagram; one that says nothing.
+def client(*args, **more):
+    got = subprocess.run([f"{root}/client", "-w", "1", *args], input="x\n", capture_output=True, text=True, timeout=20, **more)
+    return got.returncode, got.stdout, got.stderr.removeprefix("client: ").removesuffix("\n")
+
+
+tcp, unix = socket.create_server((here, 0), backlog=0), socket.socket(socket.AF_UNIX)
+at = f"tcp4:{here}:{tcp.getsockname()[1]}"
+check("-n: no echo: an error", client("-n", "1", at) == (1, "client  connections/s round trips/s     MB/s   50% us   99% us  "
+      "100% us\nall                 0             0      0.0      0.0      0.0      0.0\n",
+      f"{at}: poll: nothing sent or received for 1 s"))
+check("tcp: the backlog is full: an error", client(at) == (1, "", f"{at}: connect: Connection timed out"))
+unix.bind("full.sock")
+unix.listen(0)
+first = socket.socket(socket.AF_UNIX)
+first.connect("full.sock")
+check("unix: the backlog is full: an error", client("unix:full.sock") == (1, "", "unix:full.sock: connect: Connection timed out"))
+gram = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+gram.bind("gram.sock")
+me = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+me.setblocking(False)
+try:
+    while True:
+        me.sendto(b"x", "gram.sock")
+except BlockingIOError:
+    pass
+check("unixgram: the queue is full: an error",
+      client("unixgram:gram.sock") == (1, "", "unixgram:gram.sock: recv: no echo of message 1 (2 bytes)"))
+
+# SIGCHLD that is ignored, children of somebody else.
+server = Server("unix", "tcp4:0")
+ignored = subprocess.Popen([f"{root}/client", "-n", "20", "-c", "2", "unix"], stdout=subprocess.DEVNULL,
+                           preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN))
+check("-n: SIGCHLD is ignored", ignored.wait(10) == 0)
+got = subprocess.run(["sh", "-c", f"sleep 0.1 & sleep 0.2; exec {root}/client -n 1000 -c 2 unix"], capture_output=True, text=True)
+check("-n: there are children of somebody else", got.returncode == 0 and "\nall " in got.stdout and not re.search(r"all +0 ", got.stdout))
+
+
+# At a terminal.
+def at_terminal(*args):
+    """The client at a terminal: it has ended, or the server has. Returns what is then on the screen."""
+    master, slave = pty.openpty()
+    process = subprocess.Popen([f"{root}/client", *args], stdin=slave, stdout=slave, stderr=slave)
+    os.close(slave)
+    screen = b""
+    try:
+        while True:
+            screen += os.read(master, 10000)
+            if b"connected" in screen and not stopped:
+                stopped.append(server.stop())
+    except OSError:  # nobody is there any more
+        process.wait(10)
+        return screen.decode()
+
+
+stopped = []
+check("-n at a terminal: says how far it is", " of 20000 connections\r" in at_terminal("-n", "20000", "unix"))
+screen = at_terminal("-v", "unix")
+check("-v at a terminal: says how to end", "client: unix:unix.sock: connected; Ctrl-D ends the input" in screen)
+check("and that the server has closed", "client: unix:unix.sock: the server has closed" in screen)
+
+
+# Surroundings that are not as they should be.
+def server_says(*command, **more):
+    got = subprocess.run(command, capture_output=True, text=True, timeout=20, **more)
+    return got.returncode, got.stderr
+
+
+check("-i: not a connection", server_says(f"{root}/server", "-i", stdin=me) == (1, "server: standard input: not a connection\n"))
+taken = socket.create_server((here, 0))
+number = taken.getsockname()[1]
+check("one address of two is taken: an error",
+      server_says(f"{root}/server", f"tcp:{number}") == (1, f"server: tcp:{here}:{number}: bind: Address already in use\n"))
+subprocess.run(["sh", "-c", f"{root}/server unix:stale & sleep 0.3; kill -9 $!"], stderr=subprocess.DEVNULL)
+check("no descriptor left to look whether a socket file is stale",
+      server_says("sh", "-c", f"ulimit -n 8; exec {root}/server unix:stale") ==
+      (1, "server: unix:stale: bind: Too many open files\n"))
+if os.geteuid() == 0:
+    check("-u: root's rights that can be had again: an error",
+          server_says("setpriv", "--securebits", "+no_setuid_fixup", f"{root}/server", "-u", "nobody", "tcp:0") ==
+          (1, "server: -u nobody: setuid: can still be undone\n"))
+    check("no /dev/null for a closed descriptor: an error", all(
+        server_says("unshare", "-m", "sh", "-c", f"mount -t tmpfs none /dev; exec {root}/{program} tcp:1 <&-")[0] == 1
+        for program in ("server", "client")))
+    check("no such address on this machine: an error",
+          server_says("unshare", "-n", f"{root}/client", f"tcp4:{here}:9") ==
+          (1, f"client: tcp4:{here}:9: connect: Network is unreachable\n"))
+    check("icmp is not allowed: an error that tells the remedy",
+          server_says("unshare", "-n", f"{root}/client", "icmp") == (1, "client: icmp:127.0.0.1: socket: not for any of "
+          "your groups; the sysctl net.ipv4.ping_group_range says for which\n"))
+    open("hosts", "w").write("127.0.0.1 twice\n127.0.0.1 twice\n")
+    check("a name that has an address twice", server_says(
+        "unshare", "-m", "sh", "-c", f"mount --bind hosts /etc/hosts; {root}/server tcp4:twice:0 2>twice & sleep 0.5; "
+        "kill $!; wait $!; grep -c listening twice >&2") == (0, "1\n"))
+
 print(f"{passed} passed, {failed} failed")
 sys.exit(failed > 0)
