@@ -386,6 +386,20 @@ static bool input_left(void)
     return up.start < up.end;
 }
 
+/* Says how the conversation has ended: `failure` is the errno of send(), and
+ * `sending` tells that it might have gone on. Returns the exit status. */
+static int conclude(const char *name, bool sending, int failure)
+{
+    errno = failure;
+    if (failure != 0)
+        warn("%s: send", name);
+    else if (sending && input_left())
+        warnx("%s: recv: the server closed with input left unsent", name);
+    else if (sending && isatty(STDIN_FILENO))
+        warnx("%s: the server has closed", name);
+    return failure != 0 || up.start < up.end;
+}
+
 /*
  * Moves bytes both ways until the server has closed. One poll() waits for all:
  * a client that sends everything first and then reads blocks for ever, once the
@@ -436,14 +450,7 @@ static int converse(int fd, const struct network *network, const char *name)
             receive_some(fd, name);
     }
     close(fd);
-    errno = failure;
-    if (failure != 0)
-        warn("%s: send", name);
-    else if (sending && input_left())
-        warnx("%s: recv: the server closed with input left unsent", name);
-    else if (sending && isatty(STDIN_FILENO))
-        warnx("%s: the server has closed", name);
-    return failure != 0 || up.start < up.end;
+    return conclude(name, sending, failure);
 }
 
 /* ---- Datagrams: one at a time ------------------------------------------- */

@@ -160,6 +160,28 @@ static inline int parse_endpoint(const char *text, struct endpoint *e)
     return e->reason == NULL ? 0 : -1;
 }
 
+/* The address of an AF_UNIX endpoint: a path, and so nothing to look up. */
+static inline int resolve_path(struct endpoint *e)
+{
+    size_t len = strlen(e->address);
+
+    /* Cut off, it would be the name of some other file. */
+    if (len >= sizeof e->unix_address.sun_path) {
+        e->call = "sun_path";
+        e->reason = strerror(ENAMETOOLONG);
+        return -1;
+    }
+    memcpy(e->unix_address.sun_path, e->address, len + 1);
+    e->unix_address.sun_family = AF_UNIX;
+    e->unix_info.ai_family = AF_UNIX;
+    e->unix_info.ai_socktype = e->network->type;
+    e->unix_info.ai_addr = (struct sockaddr *)&e->unix_address;
+    e->unix_info.ai_addrlen =
+        (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len + 1);
+    e->addresses = &e->unix_info;
+    return 0;
+}
+
 /*
  * Fills e->addresses, the list to try in turn. `flags` are getaddrinfo()'s:
  * AI_PASSIVE for a server, 0 for a client. Returns 0, or -1 with e->call and
@@ -181,25 +203,8 @@ static inline int resolve_endpoint(struct endpoint *e, int flags)
     bool any = strcmp(e->host, "*") == 0;
     int status;
 
-    if (e->network->domain == AF_UNIX) {
-        size_t len = strlen(e->address);
-
-        /* Cut off, it would be the name of some other file. */
-        if (len >= sizeof e->unix_address.sun_path) {
-            e->call = "sun_path";
-            e->reason = strerror(ENAMETOOLONG);
-            return -1;
-        }
-        memcpy(e->unix_address.sun_path, e->address, len + 1);
-        e->unix_address.sun_family = AF_UNIX;
-        e->unix_info.ai_family = AF_UNIX;
-        e->unix_info.ai_socktype = e->network->type;
-        e->unix_info.ai_addr = (struct sockaddr *)&e->unix_address;
-        e->unix_info.ai_addrlen =
-            (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len + 1);
-        e->addresses = &e->unix_info;
-        return 0;
-    }
+    if (e->network->domain == AF_UNIX)
+        return resolve_path(e);
     hints.ai_flags = any ? flags : 0;
     status = getaddrinfo(e->host[0] == '\0' || any ? NULL : e->host, e->address,
                          &hints, &e->addresses);

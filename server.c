@@ -995,6 +995,28 @@ static struct pollfd wanted(int fd, bool want)
     return (struct pollfd){.fd = want ? fd : -1, .events = POLLIN};
 }
 
+/* Waits until anything happens to the listeners, or to the two pipes, which
+ * come after them in `ready`. Returns false if nothing did. */
+static bool wait_for_events(struct pollfd *ready)
+{
+    const bool accepting = may_accept();
+
+    for (int i = 0; i < nlisteners; i++)
+        ready[i] =
+            wanted(listeners[i].fd,
+                   listeners[i].network->type == SOCK_DGRAM || accepting);
+    ready[nlisteners] = wanted(signal_pipe[0], true);
+    /* No need to wake up for each child that becomes idle, unless they could
+     * be too many or one of them is waited for. */
+    ready[nlisteners + 1] =
+        wanted(idle_pipe[0], !accepting || nchildren > max_idle);
+    if (poll(ready, (nfds_t)nlisteners + 2, retry_at ? RETRY_MS : -1) != -1)
+        return true;
+    if (errno != EINTR) /* ENOMEM: not at once again */
+        (void)poll(NULL, 0, RETRY_MS);
+    return false;
+}
+
 static void take_turn(const struct listener *l)
 {
     if (l->network->type == SOCK_DGRAM)
@@ -1008,32 +1030,17 @@ static void take_turn(const struct listener *l)
 static void serve(void)
 {
     struct pollfd *ready = calloc((size_t)nlisteners + 2, sizeof *ready);
-    struct pollfd *signals = &ready[nlisteners], *idle = signals + 1;
 
     if (ready == NULL)
         err(1, "calloc");
     while (stop_signals == 0) {
-        const bool accepting = may_accept();
-
-        for (int i = 0; i < nlisteners; i++)
-            ready[i] =
-                wanted(listeners[i].fd,
-                       listeners[i].network->type == SOCK_DGRAM || accepting);
-        *signals = wanted(signal_pipe[0], true);
-        /* No need to wake up for each child that becomes idle, unless they
-         * could be too many or one of them is waited for. */
-        *idle = wanted(idle_pipe[0], !accepting || nchildren > max_idle);
-        if (poll(ready, (nfds_t)nlisteners + 2, retry_at ? RETRY_MS : -1) ==
-            -1) {
-            if (errno != EINTR) /* ENOMEM */
-                (void)poll(NULL, 0, RETRY_MS);
+        if (!wait_for_events(ready))
             continue;
-        }
-        if (signals->revents != 0) {
+        if (ready[nlisteners].revents != 0) {
             clear_signals();
             reap_children();
         }
-        if (idle->revents != 0)
+        if (ready[nlisteners + 1].revents != 0)
             collect_idle();
         if (retry_at != 0 && now_ms() >= retry_at)
             retry_at = 0;
@@ -1076,6 +1083,29 @@ static void drain(void)
             ;
 }
 
+/* inetd makes the connection standard error, too, and a log line would go to
+ * the client. Then there is no log. Returns 0, or -1 with errno. */
+static int part_log_from_client(void)
+{
+    struct stat in, log;
+
+    if (fstat(STDIN_FILENO, &in) == -1 || fstat(STDERR_FILENO, &log) == -1 ||
+        !S_ISSOCK(in.st_mode) || in.st_dev != log.st_dev ||
+        in.st_ino != log.st_ino)
+        return 0;
+    return close(STDERR_FILENO) == -1 ? -1 : hold_standard_descriptors();
+}
+
+/* A stream socket without a peer: has it had one, or does it listen? */
+static bool peer_has_left(int fd)
+{
+    int listening;
+    socklen_t len = sizeof listening;
+
+    return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) == 0 &&
+           !listening;
+}
+
 /*
  * For inetd and its kind, which accept() and then start a program for each
  * client: serves the one connection that is standard input, to its end.
@@ -1087,16 +1117,10 @@ static void serve_stdin(void)
         .fd = STDIN_FILENO, .from = &l, .peer_len = sizeof c.peer};
     struct sockaddr_storage local;
     socklen_t len = sizeof local;
-    struct stat in, log;
     const char *call;
-    int listening, saved;
+    int saved;
 
-    /* inetd makes the connection standard error, too, and a log line would go
-     * to the client. */
-    if (fstat(STDIN_FILENO, &in) == 0 && S_ISSOCK(in.st_mode) &&
-        fstat(STDERR_FILENO, &log) == 0 && in.st_dev == log.st_dev &&
-        in.st_ino == log.st_ino &&
-        (close(STDERR_FILENO) == -1 || hold_standard_descriptors() == -1))
+    if (part_log_from_client() == -1)
         exit(1);
     l.network = network_of(c.fd, &call);
     if (l.network == NULL)
@@ -1105,12 +1129,9 @@ static void serve_stdin(void)
         errx(1, "standard input: not a connection");
     if (getpeername(c.fd, (struct sockaddr *)&c.peer, &c.peer_len) == -1) {
         saved = errno;
-        len = sizeof listening;
         if (saved == ENOTCONN && l.network->type == SOCK_STREAM &&
-            getsockopt(c.fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) ==
-                0 &&
-            !listening)
-            return; /* the client has left already */
+            peer_has_left(c.fd))
+            return;
         errno = saved;
         err(1, "standard input: getpeername");
     }
