@@ -22,12 +22,11 @@
 #include <err.h>
 #include <limits.h>
 #include <netinet/tcp.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdint.h>
 #include <sys/wait.h>
 
-#define MESSAGE_MAX 65507 /* the largest over UDP: 65535 less two headers */
+#define MESSAGE_MAX 65507 /* the most that UDP takes: 65535 less two headers */
 #define TRIES       3     /* for a datagram and its echo */
 #define PROGRESS_NS 200000000
 #define RETRY_MS    10 /* when an AF_UNIX backlog is full */
@@ -41,9 +40,11 @@ struct flow {
 };
 
 static struct flow up, down;  /* to the server, from the server */
-static long patience_ms = -1; /* how long nothing may move; 0: for ever */
+static long patience_ms = -1; /* how long nothing may move; 0: for ever; -1: the
+                               * usual for the network */
 static bool verbose;
-static int parent_pipe = -1; /* says end of file when the parent has ended */
+static int parent_pipe = -1; /* of a load process: at end of file when its
+                              * parent has ended; -1: poll() leaves it out */
 
 /* ---- Waiting, but not for ever ------------------------------------------ */
 
@@ -126,9 +127,9 @@ static int connect_in_time(int fd, const struct addrinfo *info)
 
 #define OWN_NAME "/socket"
 
-static struct sockaddr_un own = {.sun_family = AF_UNIX}; /* folder, name */
-static char folder[sizeof own.sun_path - sizeof OWN_NAME];
-static pid_t remover; /* of both; 0 while there is none */
+static struct sockaddr_un own = {.sun_family = AF_UNIX};   /* our address, */
+static char folder[sizeof own.sun_path - sizeof OWN_NAME]; /* in this folder */
+static pid_t remover; /* removes both in the end; 0 while there is none */
 static int remover_pipe;
 
 /* Removes the folder when the reading end of its pipe says end of file. */
@@ -136,7 +137,7 @@ static _Noreturn void run_remover(int pipe_end)
 {
     char byte;
 
-    setsid(); /* or a "kill -9" of the whole job takes it along */
+    setsid(); /* so that a "kill -9" of the whole job does not take it along */
     /* Whoever waits for the end of our output must not wait for this. */
     for (int i = STDIN_FILENO; i <= STDERR_FILENO; i++)
         close(i);
@@ -155,53 +156,74 @@ static void end_remover(void)
         ;
 }
 
+/* Forks the remover, with the reading end of a pipe of which this process, and
+ * what it forks, has the writing end. Returns its ID, or -1 with errno. */
+static pid_t fork_remover(const char **call)
+{
+    int ends[2];
+    pid_t pid;
+
+    *call = "pipe";
+    if (pipe(ends) == -1)
+        return -1;
+    *call = "fork";
+    pid = fork();
+    if (pid == 0) {
+        close(ends[1]);
+        run_remover(ends[0]);
+    }
+    close(ends[0]);
+    if (pid == -1)
+        close(ends[1]);
+    remover_pipe = ends[1];
+    return pid;
+}
+
 /*
  * Makes a private folder, for the address of an AF_UNIX datagram socket, and a
  * process that removes it when this one has ended, however it ended: that
  * closes the last copy of the pipe's writing end. No signal handler can do as
- * much. Returns 0, or -1 with errno.
+ * much. Returns 0, or -1 with errno and *call.
  */
-static int make_folder(void)
+static int make_folder(const char **call)
 {
     const char *parent = getenv("TMPDIR");
-    int ends[2], saved;
+    pid_t pid = -1;
+    int saved;
     sigset_t all, old;
 
     /* The server would look for a relative one in a folder of its own. */
     if (parent == NULL || *parent != '/')
         parent = "/tmp";
+    *call = "mkdtemp";
     if (snprintf(folder, sizeof folder, "%s/echo-client.XXXXXX", parent) >=
         (int)sizeof folder) {
         errno = ENAMETOOLONG;
         return -1;
     }
-    if (pipe(ends) == -1)
-        return -1;
     sigfillset(&all); /* the remover never unblocks them */
     sigprocmask(SIG_SETMASK, &all, &old);
-    remover = mkdtemp(folder) != NULL ? fork() : -1;
-    saved = errno;
-    snprintf(own.sun_path, sizeof own.sun_path, "%s" OWN_NAME, folder);
-    if (remover == 0) {
-        close(ends[1]);
-        run_remover(ends[0]);
+    if (mkdtemp(folder) != NULL) {
+        snprintf(own.sun_path, sizeof own.sun_path, "%s" OWN_NAME, folder);
+        pid = fork_remover(call);
+        saved = errno;
+        if (pid == -1)
+            rmdir(folder);
+        errno = saved;
     }
+    saved = errno;
     sigprocmask(SIG_SETMASK, &old, NULL);
-    close(ends[0]);
-    remover_pipe = ends[1];
-    if (remover != -1)
-        return atexit(end_remover);
-    close(ends[1]);
-    rmdir(folder);
-    remover = 0;
     errno = saved;
-    return -1;
+    if (pid == -1)
+        return -1;
+    remover = pid;
+    return atexit(end_remover) == 0 ? 0 : -1;
 }
 
-/* Binds to that name: without one, the server knows nobody to answer. */
+/* Binds to our file: without a name, the server knows nobody to answer. */
 static int bind_private(int fd)
 {
-    unlink(own.sun_path); /* that of the socket before */
+    unlink(own.sun_path); /* made for the socket before this one */
     return bind(fd, (struct sockaddr *)&own, sizeof own);
 }
 
@@ -234,8 +256,7 @@ static int open_connection(struct endpoint *e, const struct addrinfo *info)
 {
     int fd, saved;
 
-    e->call = "mkdtemp";
-    if (needs_file(e->network) && remover == 0 && make_folder() == -1)
+    if (needs_file(e->network) && remover == 0 && make_folder(&e->call) == -1)
         return -1;
     e->call = "socket";
     fd = socket(info->ai_family, e->network->type, e->network->protocol);
@@ -245,7 +266,7 @@ static int open_connection(struct endpoint *e, const struct addrinfo *info)
         return fd;
     saved = errno;
     close(fd);
-    errno = saved; /* close() may have changed it */
+    errno = saved; /* it may have been changed */
     return -1;
 }
 
@@ -306,7 +327,8 @@ static size_t next_size(const struct network *network)
     return size == MESSAGE_MAX || up.ended ? size : 0;
 }
 
-/* Reads what there is of the input. Unless there is none yet, it has ended. */
+/* Reads what there is of the input: nothing (0) at its end, EAGAIN if there is
+ * nothing yet. */
 static void read_input(void)
 {
     ssize_t n;
@@ -340,14 +362,6 @@ static void write_output(void)
 }
 
 /* ---- A connection: both directions at once ------------------------------ */
-
-/* What to wait for on a descriptor. One that we want nothing of is left out:
- * its POLLHUP or POLLERR would come at once, each time, and make us spin. */
-static struct pollfd wanted(int fd, int events)
-{
-    return (struct pollfd){.fd = events != 0 ? fd : -1,
-                           .events = (short)events};
-}
 
 /* Sends what the socket takes. Returns 0, or -1 with errno if it is broken. */
 static int send_some(int fd, size_t size)
@@ -413,7 +427,7 @@ static int converse(int fd, const struct network *network, const char *name)
     int failure = 0;
 
     while (!down.ended) {
-        const bool draining = down.start < down.end;
+        const bool unwritten = down.start < down.end;
         const size_t size = sending ? next_size(network) : 0;
         struct pollfd on[3];
         int n;
@@ -425,9 +439,9 @@ static int converse(int fd, const struct network *network, const char *name)
             sending = false;
         }
         on[INPUT] = wanted(STDIN_FILENO, sending && size == 0 ? POLLIN : 0);
-        on[OUTPUT] = wanted(STDOUT_FILENO, draining ? POLLOUT : 0);
-        on[PEER] = wanted(fd, (draining ? 0 : POLLIN) | (size ? POLLOUT : 0));
-        n = poll(on, 3, draining || patience_ms == 0 ? -1 : (int)patience_ms);
+        on[OUTPUT] = wanted(STDOUT_FILENO, unwritten ? POLLOUT : 0);
+        on[PEER] = wanted(fd, (unwritten ? 0 : POLLIN) | (size ? POLLOUT : 0));
+        n = poll(on, 3, unwritten || patience_ms == 0 ? -1 : (int)patience_ms);
         if (n == 0)
             give_up(name);
         if (n == -1) {
@@ -439,14 +453,15 @@ static int converse(int fd, const struct network *network, const char *name)
             read_input();
         if (on[OUTPUT].revents != 0)
             write_output();
-        /* POLLERR and POLLHUP go with both: the call tells what is wrong. */
+        /* POLLERR and POLLHUP are reason enough to try either, for send() and
+         * recv() tell what is wrong. */
         if (size > 0 && (on[PEER].revents & ~POLLIN) != 0 &&
             send_some(fd, size) == -1) {
-            failure = errno; /* what it sent before it went is still to come */
-            (void)shutdown(fd, SHUT_WR);
-            sending = false;
+            failure = errno;
+            (void)shutdown(fd, SHUT_WR); /* if it waits for our end */
+            sending = false; /* what it sent before it went is still to come */
         }
-        if (!draining && (on[PEER].revents & ~POLLOUT) != 0)
+        if (!unwritten && (on[PEER].revents & ~POLLOUT) != 0)
             receive_some(fd, name);
     }
     close(fd);
@@ -466,8 +481,9 @@ enum { ECHO_REPLY = 0, ECHO_REQUEST = 8 };         /* with IPv4 */
 enum { ECHO_REQUEST_6 = 128, ECHO_REPLY_6 = 129 }; /* with IPv6 */
 
 /*
- * Sends a datagram, when the queue has room for it; gives up at the deadline,
- * as the network would. Returns 0, or -1 with errno.
+ * Sends a datagram, when the queue has room for it. Returns 0, or -1 with errno.
+ * Returns 0 as well if there is no room until the deadline: then it is lost, as
+ * it may be on the way, and exchange() will send it again.
  */
 static int send_message(int fd, const struct iovec parts[2], long long deadline)
 {
@@ -530,9 +546,10 @@ static int exchange(struct endpoint *e, int fd, char *message, size_t size,
 }
 
 /*
- * Exchanges message number `number`, or ends the program. Returns the socket:
- * only the first message tells whether anybody is there, for connect() sends
- * nothing; if not, the server may be at another address.
+ * Exchanges a message, the `number`th, for its echo, or ends the program. Only
+ * the first one tells whether anybody is there, for connect() sends nothing: if
+ * not, it goes on to the next address, *info, and a new socket. Returns the
+ * socket that is now in use; `name` tells its address.
  */
 static int deliver(struct endpoint *e, const struct addrinfo **info, int fd,
                    char *name, char *message, size_t size,
@@ -552,8 +569,8 @@ static int deliver(struct endpoint *e, const struct addrinfo **info, int fd,
 }
 
 /* Sends the input message by message, and writes each echo to the output. */
-static void echo_messages(struct endpoint *e, const struct addrinfo *info,
-                          int fd, char *name)
+static void echo_datagrams(struct endpoint *e, const struct addrinfo *info,
+                           int fd, char *name)
 {
     for (unsigned long long number = 1;; number++) {
         size_t size;
@@ -590,7 +607,7 @@ static int talk(struct endpoint *e)
     if (verbose && isatty(STDIN_FILENO))
         warnx("%s: connected; Ctrl-D ends the input", name);
     if (e->network->type == SOCK_DGRAM)
-        echo_messages(e, info, fd, name);
+        echo_datagrams(e, info, fd, name);
     else
         status = converse(fd, e->network, name);
     /* Some file systems tell only now that the disk is full. */
@@ -604,7 +621,7 @@ static int talk(struct endpoint *e)
     return status;
 }
 
-/* ---- The load generator ------------------------------------------------- */
+/* ---- The load generator: nothing new about sockets, but SO_LINGER ------- */
 
 /*
  * Each of a number of processes makes connections one after the other, and on
@@ -614,13 +631,15 @@ static int talk(struct endpoint *e)
 static long load_connections, load_clients = 1, load_rounds = 1;
 static size_t load_bytes = 64;
 static bool load_options; /* was any of these given? */
+static pid_t *load_pids;
 
 /*
- * Round trip times are counted by size, with five significant bits: an exact
- * histogram would be as long as the run. The longest one is kept as it is.
+ * Round trip times are counted in buckets, of 1 ns up to 64, then 32 of them for
+ * each doubling: within 3 percent, which is enough, and an exact list would be
+ * as long as the run. The longest one is kept as it is.
  */
-#define MANTISSA ((size_t)32)
-#define BUCKETS  (60 * MANTISSA)
+#define PER_DOUBLING ((size_t)32)
+#define BUCKETS      (60 * PER_DOUBLING)
 
 struct tally {
     unsigned long long connections, rounds;
@@ -628,13 +647,14 @@ struct tally {
     unsigned long long histogram[BUCKETS];
 };
 
+/* The bucket for a time, and (in percentile) the least time for a bucket. */
 static size_t bucket_of(long long ns)
 {
     size_t bits = (size_t)ns, shift = 0;
 
-    for (; bits >= 2 * MANTISSA; bits /= 2)
+    for (; bits >= 2 * PER_DOUBLING; bits /= 2)
         shift++;
-    return shift * MANTISSA + bits;
+    return shift * PER_DOUBLING + bits;
 }
 
 /* The time, in microseconds, that a part of all round trips keeps within. */
@@ -648,10 +668,10 @@ static double percentile(const struct tally *t, double part)
         if ((double)seen >= part * (double)t->rounds)
             break;
     }
-    if (i < 2 * MANTISSA)
+    if (i < 2 * PER_DOUBLING)
         return (double)i / 1e3;
-    return (double)(i % MANTISSA + MANTISSA) *
-           (double)(1LL << (i / MANTISSA - 1)) / 1e3;
+    return (double)(i % PER_DOUBLING + PER_DOUBLING) *
+           (double)(1LL << (i / PER_DOUBLING - 1)) / 1e3;
 }
 
 /*
@@ -707,7 +727,7 @@ static void round_trip(int fd, const char *message, const char *name)
 static void make_connections(struct endpoint *e, long process, long share,
                              int results)
 {
-    const struct linger reset = {.l_onoff = 1};
+    const struct linger reset = {.l_onoff = 1, .l_linger = 0};
     const struct addrinfo *info = e->addresses;
     const off_t place = process * (off_t)sizeof(struct tally);
     const long long started = now_ns();
@@ -737,8 +757,8 @@ static void make_connections(struct endpoint *e, long process, long share,
             t.rounds++;
         }
         /* A connection that is closed in peace keeps its port for a minute,
-         * in TIME_WAIT, and there are some 28,000. A reset one does not, and
-         * nothing that we want is on its way any more. */
+         * in TIME_WAIT, and there are some 28,000 ports. One that is reset does
+         * not, and nothing that we want is on its way any more. */
         if (e->network->protocol == IPPROTO_TCP &&
             setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset) == -1)
             err(1, "%s: setsockopt", name);
@@ -805,13 +825,13 @@ static void print_results(int results)
 }
 
 /* Waits for all processes; meanwhile tells a terminal how far they are. */
-static int wait_for_clients(const pid_t *pids, int results)
+static int wait_for_clients(int results)
 {
     const bool terminal = isatty(STDERR_FILENO);
     int status, failed = 0;
 
     for (long i = 0; i < load_clients;) {
-        pid_t pid = waitpid(pids[i], &status, terminal ? WNOHANG : 0);
+        pid_t pid = waitpid(load_pids[i], &status, terminal ? WNOHANG : 0);
 
         if (pid > 0) {
             i++;
@@ -836,21 +856,22 @@ static int wait_for_clients(const pid_t *pids, int results)
 static int generate_load(struct endpoint *e)
 {
     FILE *file = tmpfile();
-    pid_t *pids = calloc((size_t)load_clients, sizeof *pids);
     int alive[2], failed;
 
     if (file == NULL)
         err(1, "tmpfile");
-    if (pids == NULL)
+    load_pids = calloc((size_t)load_clients, sizeof *load_pids);
+    if (load_pids == NULL)
         err(1, "calloc");
     if (pipe(alive) == -1)
         err(1, "pipe");
     for (long i = 0; i < load_clients; i++) {
-        switch (pids[i] = fork()) {
+        switch (load_pids[i] = fork()) {
         case -1:
             err(1, "fork"); /* those that run end with us */
         case 0:
-            /* Only the parent has this end: theirs tells when it is gone. */
+            /* Only the parent has this end now: the other is at end of file
+             * when the parent is gone. */
             close(alive[1]);
             parent_pipe = alive[0];
             make_connections(e, i,
@@ -862,9 +883,9 @@ static int generate_load(struct endpoint *e)
             break;
         }
     }
-    failed = wait_for_clients(pids, fileno(file));
+    failed = wait_for_clients(fileno(file));
     print_results(fileno(file));
-    free(pids);
+    free(load_pids);
     return failed;
 }
 
@@ -990,16 +1011,16 @@ int main(int argc, char **argv)
         return 1;
     /* One write() a line: the lines of two processes do not mix. */
     setvbuf(stderr, line, _IOLBF, sizeof line);
-    /* Or a write() to whoever is gone ends the program without a word. */
+    /* Without this, a write() to whoever is gone ends us without a word. */
     signal(SIGPIPE, SIG_IGN);
-    /* Or, if it is inherited as ignored, waitpid() finds nobody. */
+    /* If it is inherited as ignored, waitpid() finds nobody to wait for. */
     signal(SIGCHLD, SIG_DFL);
     first = parse_options(argc, argv);
     if (parse_endpoint(first < argc ? argv[first] : "tcp", &e) == -1)
         usage_error(e.text, e.reason);
     if (e.network->type != SOCK_STREAM && load_bytes > MESSAGE_MAX)
         usage_error(e.text, "a message has at most 65507 bytes");
-    if (patience_ms == -1) /* no -w */
+    if (patience_ms == -1)
         patience_ms = e.network->type == SOCK_DGRAM ? 1000 : 0;
     if (resolve_endpoint(&e, 0) == -1)
         errx(1, "%s: %s: %s", e.text, e.call, e.reason);

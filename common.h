@@ -8,7 +8,8 @@
 #ifndef COMMON_H
 #define COMMON_H
 
-/* BSD and macOS show more than POSIX by default, unless this is asked for. */
+/* With this glibc and musl declare what POSIX has, under -std=c11. BSD and macOS
+ * declare all they have, unless this is defined: then err() would be missing. */
 #if !defined __APPLE__ && !defined __FreeBSD__ && !defined __NetBSD__ && \
     !defined __OpenBSD__ && !defined __DragonFly__
 #define _POSIX_C_SOURCE 200809L
@@ -20,6 +21,7 @@
 #include <net/if.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -38,12 +40,14 @@
 
 /* ---- Networks: the three parameters of socket() ------------------------- */
 
+/* A name for each useful choice of the three; Go's library calls it a network.
+ */
 struct network {
     const char *name;
     int domain;          /* whose addresses: IPv4, IPv6, the file system */
     int type;            /* bytes in a stream, or messages */
     int protocol;        /* 0: the usual one for this domain and type */
-    const char *address; /* where, if the user does not say */
+    const char *address; /* the usual one, if the user gives none */
 };
 
 /* AF_UNSPEC stands for IPv4 and IPv6 alike: every address that a name has. */
@@ -81,18 +85,18 @@ static inline bool is_icmp(const struct network *network)
 struct endpoint {
     const char *text; /* as the user wrote it */
     const struct network *network;
-    char host[HOST_SIZE];       /* "" for loopback, "*" for all of a server's */
+    char host[HOST_SIZE];       /* "": this machine; "*": every interface */
     const char *address;        /* a port or service name; AF_UNIX: a path */
     struct addrinfo *addresses; /* filled by resolve_endpoint() */
     struct addrinfo unix_info;  /* AF_UNIX: the one entry of that list, */
     struct sockaddr_un unix_address; /* and what it points to */
-    const char *call, *reason;       /* after a failure: of what, and why */
+    const char *call, *reason;       /* after a failure: what failed, and why */
 };
 
 /*
  * Is `port` a number from 0 to 65535, or a service name that getservbyname()
  * (POSIX) knows for this type of socket? Numbers are looked at here because
- * some getaddrinfo()s take 70000 for 4464.
+ * some getaddrinfo()s take 70000 for 4464, which is the rest modulo 65536.
  */
 static inline bool valid_port(const char *port, int type)
 {
@@ -183,18 +187,19 @@ static inline int resolve_path(struct endpoint *e)
 }
 
 /*
- * Fills e->addresses, the list to try in turn. `flags` are getaddrinfo()'s:
- * AI_PASSIVE for a server, 0 for a client. Returns 0, or -1 with e->call and
- * e->reason. release_endpoint() frees the list.
+ * Fills e->addresses, the list to try in turn. `flags` are for getaddrinfo()
+ * if the host is "*": AI_PASSIVE for a server. Returns 0, or -1 with e->call
+ * and e->reason. release_endpoint() frees the list.
  *
- * With no host, getaddrinfo() gives the loopback addresses, or with AI_PASSIVE
- * the wildcard ones. The name "localhost" would not do: /etc/hosts may lack it
+ * Without a host getaddrinfo() gives the loopback addresses, which only this
+ * machine can reach; with AI_PASSIVE, the wildcard ones, which stand for every
+ * interface. The name "localhost" would not do instead: /etc/hosts may lack it
  * or give it one family only.
  */
 static inline int resolve_endpoint(struct endpoint *e, int flags)
 {
-    /* It need not know every protocol: the addresses of one are those of all
-     * with its type. But asked for none in particular, it may list each. */
+    /* getaddrinfo() need not know MPTCP or UDP-Lite: they have the addresses
+     * of TCP and UDP. Asked for no protocol, it may list each address twice. */
     struct addrinfo hints = {.ai_family = e->network->domain,
                              .ai_socktype = e->network->type,
                              .ai_protocol = e->network->type == SOCK_STREAM
@@ -273,6 +278,15 @@ static inline int hold_standard_descriptors(void)
             open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) == -1)
             return -1;
     return 0;
+}
+
+/* What poll() is to wait for on a descriptor. One that we want nothing of is
+ * left out, by -1: it would report that its peer is gone (POLLHUP, POLLERR) at
+ * once, each time, whether asked to or not, and we would spin. */
+static inline struct pollfd wanted(int fd, int events)
+{
+    return (struct pollfd){.fd = events != 0 ? fd : -1,
+                           .events = (short)events};
 }
 
 /* Sets a socket option that is on or off. Returns 0, or -1 with errno. */

@@ -9,13 +9,14 @@
  *
  * The calls, in the order of a connection's life:
  *
- *   tcp, unix, unixpacket: socket, bind, listen, then for each client
- *                          accept, fork, read and write until end of file, close
+ *   tcp, unix, unixpacket: socket, bind, listen; then for each client accept,
+ *                          fork (or a child that is free), read and write until
+ *                          end of file, close
  *   udp, unixgram:         socket, bind, then recvmsg and sendmsg, a datagram
  *                          at a time; there is no connection and so no child
  *
  * One process, the parent, waits for all of it in one poll(). A child echoes
- * one connection, so a slow client holds up nobody but itself.
+ * one connection at a time, so a slow client holds up nobody but itself.
  */
 #define _DEFAULT_SOURCE /* setgroups() is in every system, but not in POSIX */
 #include "common.h"
@@ -24,7 +25,6 @@
 #include <grp.h>
 #include <limits.h>
 #include <netinet/tcp.h>
-#include <poll.h>
 #include <pwd.h>
 #include <signal.h>
 #include <sys/stat.h>
@@ -40,7 +40,7 @@
 struct listener {
     int fd;
     const struct network *network;
-    in_port_t port;   /* 0 for AF_UNIX */
+    in_port_t port;   /* in network byte order; 0 for AF_UNIX */
     const char *path; /* the file that bind() made, or NULL */
     dev_t device;     /* and which file that was */
     ino_t inode;
@@ -55,7 +55,7 @@ struct connection {
 };
 
 static int max_children = 512;
-static int idle_seconds = 300; /* 0: wait for ever */
+static int patience_seconds = 300; /* 0: for ever */
 static bool verbose;
 
 static struct listener *listeners;
@@ -101,8 +101,10 @@ static int remove_stale(const struct addrinfo *info)
                 errno == ECONNREFUSED;
         close(fd);
     }
-    /* Unless it is another server's by now, that found the same. */
-    if (stale && lstat(path, &again) == 0 && again.st_ino == status.st_ino)
+    /* Is it still that file? Another server that is starting may just have
+     * removed it, and made its own. */
+    if (stale && lstat(path, &again) == 0 && again.st_ino == status.st_ino &&
+        again.st_dev == status.st_dev)
         return unlink(path);
     errno = EADDRINUSE;
     return -1;
@@ -168,13 +170,13 @@ static int ask_destination(int fd, int family)
 /* Sets what must be set before bind(). Returns 0, or -1 with errno. */
 static int configure_listener(int fd, const struct addrinfo *info)
 {
-    /* Or an IPv6 socket takes IPv4 too, on some systems, and the IPv4 socket
-     * beside it finds its port in use. */
+    /* Without this an IPv6 socket takes IPv4, too, on some systems, and the
+     * IPv4 socket beside it finds its port in use. */
     if (info->ai_family == AF_INET6 &&
         turn_on(fd, IPPROTO_IPV6, IPV6_V6ONLY) == -1)
         return -1;
-    /* Connections of the last server linger in TIME_WAIT for a minute, and
-     * without this its port is "in use" that long. UDP has no such state; there
+    /* Without this the port is "in use" for a minute after the last server has
+     * ended: so long its connections are kept, in TIME_WAIT. UDP has no such state; there
      * it would let a second server take the datagrams, with no error. */
     if (info->ai_family != AF_UNIX && info->ai_socktype == SOCK_STREAM)
         return turn_on(fd, SOL_SOCKET, SO_REUSEADDR);
@@ -243,7 +245,8 @@ static int set_up_listener(struct listener *l, struct endpoint *e,
     e->call = "listen";
     if (info->ai_socktype != SOCK_DGRAM && listen(l->fd, INT_MAX) == -1)
         return -1;
-    /* Before listen(), the file looked stale to whoever else was starting. */
+    /* Between bind() and listen() the file looks stale: another server that is
+     * starting may have put its own there. */
     e->call = "bind";
     if (l->path != NULL && !path_is_ours(l)) {
         errno = EADDRINUSE;
@@ -267,11 +270,12 @@ static int open_listener(struct listener *l, struct endpoint *e,
         return 0;
     saved = errno;
     close_listener(l);
-    errno = saved; /* close() may have changed it */
+    errno = saved; /* it may have been changed */
     return -1;
 }
 
-/* Where the next listener goes: in the list once nlisteners counts it. */
+/* Makes room for one more listener: it is in the list when nlisteners counts
+ * it. */
 static struct listener *next_listener(void)
 {
     listeners =
@@ -401,7 +405,7 @@ static void adopt_listener(int fd)
         err(1, "descriptor %d: getsockopt", fd);
     if (l->network->type != SOCK_DGRAM && !listening)
         errx(1, "descriptor %d: %s: not listening", fd, l->name);
-    /* The file is not ours to remove, but a sender that we do not answer. */
+    /* Not to remove the file, which others have made, but for may_reply(). */
     if (l->network->domain == AF_UNIX)
         (void)note_file(l, strchr(l->name, ':') + 1);
     nlisteners++;
@@ -507,15 +511,17 @@ static int echo_packets(int fd, unsigned long long *echoed)
 /* Sets what a connection needs to be served. Returns 0, or -1 with errno. */
 static int configure_connection(const struct connection *c)
 {
-    const struct timeval idle = {.tv_sec = idle_seconds};
+    const struct timeval patience = {.tv_sec = patience_seconds};
     const struct network *network = c->from->network;
 
     /* BSD hands on the listener's O_NONBLOCK, Linux does not. */
     if (fcntl(c->fd, F_SETFL, 0) == -1)
         return -1;
     /* A client that neither sends nor reads must not keep a child for ever. */
-    if (setsockopt(c->fd, SOL_SOCKET, SO_RCVTIMEO, &idle, sizeof idle) == -1 ||
-        setsockopt(c->fd, SOL_SOCKET, SO_SNDTIMEO, &idle, sizeof idle) == -1)
+    if (setsockopt(c->fd, SOL_SOCKET, SO_RCVTIMEO, &patience,
+                   sizeof patience) == -1 ||
+        setsockopt(c->fd, SOL_SOCKET, SO_SNDTIMEO, &patience,
+                   sizeof patience) == -1)
         return -1;
     if (network->type == SOCK_SEQPACKET)
         return fit_send_buffer(c->fd);
@@ -560,8 +566,9 @@ static void serve_connection(const struct connection *c)
         why = strerror(ETIMEDOUT); /* nothing came: nothing is owed, either */
     } else if (status == -1) {
         why = strerror(errno);
-        /* Or the client takes what it has got for all: so close() is to reset
-         * the connection. (It cannot for AF_UNIX, nor is there another way.) */
+        /* Lest the client take what it has got for all: lingering for 0
+         * seconds means that close() resets the connection, which the client
+         * notices. (AF_UNIX has no reset, nor any other way.) */
         (void)setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
     }
     close(c->fd);
@@ -575,35 +582,48 @@ static void serve_connection(const struct connection *c)
 
 /* ---- Echoing datagrams -------------------------------------------------- */
 
+/* Is this address one of ours: our port, on whatever machine, or our file,
+ * whatever it is called? (A name without a file, which Linux has, is not.) */
+static bool may_be_ours(struct sockaddr *peer)
+{
+    const in_port_t *port = port_of(peer);
+    struct stat file;
+
+    if (port == NULL &&
+        stat(((struct sockaddr_un *)peer)->sun_path, &file) == -1)
+        return false;
+    for (int i = 0; i < nlisteners; i++) {
+        const struct listener *l = &listeners[i];
+
+        if (port == NULL && l->device == file.st_dev && l->inode == file.st_ino)
+            return true;
+        if (port != NULL && l->network->type == SOCK_DGRAM && l->port == *port)
+            return true;
+    }
+    return false;
+}
+
 /*
  * May this sender have a reply? A datagram with the return address of another
  * echo service would go back and forth between the two for ever, and anybody
- * can send one. Such services are below port 1024, or are this server (a file,
- * for AF_UNIX, whatever it is called), or this program at the same port of some
- * other machine.
+ * can send one. Such services are at ports below 1024, or are this server, or
+ * the same program at the same port of another machine.
  */
-static bool may_reply(const struct sockaddr_storage *peer)
+static bool may_reply(struct sockaddr *peer)
 {
-    const char *path = ((const struct sockaddr_un *)peer)->sun_path;
-    const in_port_t *port = port_of((struct sockaddr *)peer);
-    struct stat status;
+    const in_port_t *port = port_of(peer);
 
-    if (port == NULL && *path == '\0')
-        return true; /* Linux: a name that is in no file system */
-    if (port == NULL && stat(path, &status) == -1)
-        return false;
-    for (int i = 0; i < nlisteners; i++)
-        if (port == NULL ? listeners[i].device == status.st_dev &&
-                               listeners[i].inode == status.st_ino
-                         : listeners[i].network->type == SOCK_DGRAM &&
-                               listeners[i].port == *port)
-            return false;
-    return port == NULL || ntohs(*port) >= PORT_RESERVED;
+    return (port == NULL || ntohs(*port) >= PORT_RESERVED) &&
+           !may_be_ours(peer);
 }
 
 /*
  * Echoes one datagram, if there is one. Nothing here can block or fail for
  * others: a reply that cannot be sent at once is lost, as datagrams may be.
+ *
+ * recvmsg() and sendmsg() take all they know in a struct msghdr: the peer's
+ * address, a list of buffers (here one), and control messages, which are about
+ * the data but not in it. What the one has filled in, the other reads.
  */
 static void echo_datagram(const struct listener *l)
 {
@@ -633,9 +653,7 @@ static void echo_datagram(const struct listener *l)
     if (n == -1 || message.msg_namelen == 0 ||
         (message.msg_flags & MSG_TRUNC) != 0)
         return;
-    if (may_reply(&peer)) {
-        /* What recvmsg() filled in, sendmsg() reads: the peer's address, and
-         * the one of ours that the peer knows. */
+    if (may_reply((struct sockaddr *)&peer)) {
         part.iov_len = (size_t)n;
         message.msg_flags = 0;
         (void)sendmsg(l->fd, &message, 0);
@@ -665,7 +683,7 @@ static void on_signal(int number)
 {
     int saved = errno;
 
-    /* A terminal that closes is no second wish, after that of its user. */
+    /* A terminal that closes after a Ctrl-C is not a second wish to stop. */
     if (number != SIGCHLD && (number != SIGHUP || stop_signals == 0))
         stop_signals++;
     if (write(signal_pipe[1], "", 1) == -1) {
@@ -702,7 +720,8 @@ static void catch_signals(void)
     sigprocmask(SIG_UNBLOCK, &handled_set, NULL);
 }
 
-/* Empties the pipe. Many signals may be one byte, and one signal many. */
+/* Empties the pipe. How much was in it tells nothing: many signals may have
+ * been one. */
 static void clear_signals(void)
 {
     char bytes[64];
@@ -714,9 +733,6 @@ static void clear_signals(void)
 /* ---- Children that stay ------------------------------------------------- */
 
 /*
- * To be skipped at first: with -k 0 nothing of this happens, and each child
- * serves one connection.
- *
  * fork() costs more than all the rest of a short connection. So a child that
  * has finished with its client stays, and says so: it writes its process ID to
  * a pipe, which thereby lists the idle children. The parent reads that when it
@@ -724,10 +740,13 @@ static void clear_signals(void)
  * socket pair, the child's channel. It takes AF_UNIX for that: a number in a
  * message would be just a number; with SCM_RIGHTS the kernel gives the receiver
  * a descriptor of its own for the same connection.
+ *
+ * With -k 0 nothing of this happens: a child has no channel, serves one client,
+ * and ends.
  */
 struct child {
     pid_t pid;
-    int channel; /* the parent's end, or -1: is not to stay */
+    int channel; /* the parent's side of it, or -1: it is not to stay */
     bool idle;
 };
 
@@ -754,6 +773,8 @@ static bool next_connection(int channel, struct connection *c)
                              .msg_controllen = sizeof rights};
     const struct cmsghdr *header;
 
+    /* So little, in an empty stream, comes in one piece. (A socket pair of
+     * messages would do, but has no end of file, or is missing on macOS.) */
     if (channel == -1 || write(idle_pipe[1], &self, sizeof self) == -1 ||
         recvmsg(channel, &message, 0) != (ssize_t)sizeof *c)
         return false;
@@ -831,7 +852,7 @@ static bool reuse_child(const struct connection *c)
 
 /* ---- Children: accept, fork, wait --------------------------------------- */
 
-static struct connection unserved = {.fd = -1}; /* accepted, but fork failed */
+static struct connection unserved = {.fd = -1}; /* has no child yet */
 static long long retry_at; /* when to try again what failed; 0: now */
 static bool retry_said;
 
@@ -847,10 +868,11 @@ static _Noreturn void run_child(const struct connection *first, int channel)
     sigprocmask(SIG_UNBLOCK, &handled_set, NULL);
     close(signal_pipe[0]);
     close(signal_pipe[1]);
-    /* Or the port would stay in use as long as this connection. */
+    /* The port must not stay in use as long as this connection. */
     for (int i = 0; i < nlisteners; i++)
         close(listeners[i].fd);
-    /* Or a child would keep open what tells the others of the parent's end. */
+    /* Our copies of the other children's channels: while they are open, those
+     * children would not notice that the parent is gone. */
     for (int i = 0; i < nchildren; i++)
         close_channel(&children[i].channel);
     close(idle_pipe[0]);
@@ -863,16 +885,25 @@ static _Noreturn void run_child(const struct connection *first, int channel)
 }
 
 /* Says once that something ran out, and keeps from trying again at once. */
-static void retry_later(const struct connection *c, const char *call)
+static void retry_later(const struct listener *l, const char *call)
 {
     if (!retry_said)
-        warnx("%s: %s: %s; trying again", c->from->name, call, strerror(errno));
+        warnx("%s: %s: %s; trying again", l->name, call, strerror(errno));
     retry_said = true;
     retry_at = now_ms() + RETRY_MS;
 }
 
-/* Forks a child for the connection, or keeps it in `unserved` for later. */
-static void fork_child(const struct connection *c)
+/* The connection has a child: the parent's copy must go. The client sees end of
+ * file only when the last copy closes, and this one would never be closed. */
+static void close_unserved(void)
+{
+    close(unserved.fd);
+    unserved.fd = -1;
+    retry_said = false;
+}
+
+/* Forks a child for the unserved connection, or leaves it for later. */
+static void fork_child(void)
 {
     int channel[2] = {-1, -1};
     pid_t pid;
@@ -886,55 +917,48 @@ static void fork_child(const struct connection *c)
     switch (pid) {
     case 0:
         close_channel(&channel[0]);
-        run_child(c, channel[1]);
+        run_child(&unserved, channel[1]); /* and never returns */
     case -1: /* often passes in a moment: the client need not be lost */
-        retry_later(c, "fork");
-        unserved = *c;
+        retry_later(unserved.from, "fork");
         close_channel(&channel[0]);
         break;
     default:
-        /* The parent's copy must go: the client sees end of file only when
-         * the last copy closes, and here it would never be closed. */
-        close(c->fd);
-        unserved.fd = -1;
         children[nchildren++] = (struct child){pid, channel[0], false};
-        retry_said = false;
+        close_unserved();
     }
     close_channel(&channel[1]);
     sigprocmask(SIG_UNBLOCK, &handled_set, NULL);
 }
 
-static bool child_available(void)
+/* Is there a child for a connection, or may there be one more? */
+static bool may_dispatch(void)
 {
     return retry_at == 0 && (nidle > 0 || nchildren < max_children);
 }
 
 static bool may_accept(void)
 {
-    return child_available() && unserved.fd == -1;
+    return may_dispatch() && unserved.fd == -1;
 }
 
-/* Gives an accepted connection to a child, an idle or a new one. */
-static void dispatch(const struct connection *c)
+/* Gives the unserved connection to a child, an idle or a new one. Or it stays
+ * unserved, if fork() fails or the last idle child has just been killed. */
+static void dispatch(void)
 {
-    if (reuse_child(c)) {
-        close(c->fd);
-        unserved.fd = -1;
-        retry_said = false;
-    } else if (nchildren < max_children) {
-        fork_child(c);
-    } else { /* those that were idle have just been killed */
-        unserved = *c;
-    }
+    if (reuse_child(&unserved))
+        close_unserved();
+    else if (nchildren < max_children)
+        fork_child();
 }
 
 static void accept_connection(const struct listener *l)
 {
-    struct connection c = {.from = l, .peer_len = sizeof c.peer};
-
-    c.fd = accept(l->fd, (struct sockaddr *)&c.peer, &c.peer_len);
-    if (c.fd != -1) {
-        dispatch(&c);
+    unserved.from = l;
+    unserved.peer_len = sizeof unserved.peer;
+    unserved.fd =
+        accept(l->fd, (struct sockaddr *)&unserved.peer, &unserved.peer_len);
+    if (unserved.fd != -1) {
+        dispatch();
         return;
     }
     switch (errno) {
@@ -958,7 +982,7 @@ static void accept_connection(const struct listener *l)
     default: /* EMFILE, ENFILE, ENOBUFS, ENOMEM: the client is still in the
               * backlog, so poll() would return for it at once, again and
               * again, and this loop take all of a processor. */
-        retry_later(&c, "accept");
+        retry_later(l, "accept");
     }
 }
 
@@ -971,8 +995,8 @@ static void reap_children(void)
     int status;
     pid_t pid;
 
-    /* Afterwards there is nothing left in the pipe of a child that has ended,
-     * for another to be taken for it that gets the same process ID. */
+    /* First this, or the pipe might still have the process ID of a child that
+     * has ended when a new child gets the same one. */
     collect_idle();
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
         for (int i = 0; i < nchildren; i++)
@@ -990,26 +1014,23 @@ static void reap_children(void)
 
 /* ---- The server: wait for whatever comes next --------------------------- */
 
-static struct pollfd wanted(int fd, bool want)
-{
-    return (struct pollfd){.fd = want ? fd : -1, .events = POLLIN};
-}
-
 /* Waits until anything happens to the listeners, or to the two pipes, which
  * come after them in `ready`. Returns false if nothing did. */
 static bool wait_for_events(struct pollfd *ready)
 {
     const bool accepting = may_accept();
 
-    for (int i = 0; i < nlisteners; i++)
-        ready[i] =
-            wanted(listeners[i].fd,
-                   listeners[i].network->type == SOCK_DGRAM || accepting);
-    ready[nlisteners] = wanted(signal_pipe[0], true);
+    for (int i = 0; i < nlisteners; i++) {
+        const struct listener *l = &listeners[i];
+
+        ready[i] = wanted(
+            l->fd, l->network->type == SOCK_DGRAM || accepting ? POLLIN : 0);
+    }
+    ready[nlisteners] = wanted(signal_pipe[0], POLLIN);
     /* No need to wake up for each child that becomes idle, unless they could
      * be too many or one of them is waited for. */
     ready[nlisteners + 1] =
-        wanted(idle_pipe[0], !accepting || nchildren > max_idle);
+        wanted(idle_pipe[0], !accepting || nchildren > max_idle ? POLLIN : 0);
     if (poll(ready, (nfds_t)nlisteners + 2, retry_at ? RETRY_MS : -1) != -1)
         return true;
     if (errno != EINTR) /* ENOMEM: not at once again */
@@ -1044,8 +1065,8 @@ static void serve(void)
             collect_idle();
         if (retry_at != 0 && now_ms() >= retry_at)
             retry_at = 0;
-        if (unserved.fd != -1 && child_available())
-            dispatch(&unserved);
+        if (unserved.fd != -1 && may_dispatch())
+            dispatch();
         for (int i = 0; i < nlisteners; i++)
             if (ready[i].revents != 0)
                 take_turn(&listeners[i]);
@@ -1280,7 +1301,7 @@ static int parse_options(int argc, char **argv, bool *inetd, const char **user)
             max_children = option_number(option, 1, 1000000);
             break;
         case 't':
-            idle_seconds = option_number(option, 0, 1000000);
+            patience_seconds = option_number(option, 0, 1000000);
             break;
         case 'u':
             *user = optarg;
@@ -1302,28 +1323,31 @@ static int parse_options(int argc, char **argv, bool *inetd, const char **user)
 
 int main(int argc, char **argv)
 {
-    static const char *const usual[] = {"tcp", "udp", "unix"};
+    static const char *const usual[] = {"tcp", "udp", "unix", NULL};
     static char line[BUFSIZ];
-    const char *user = NULL;
+    const char *const *texts, *user = NULL;
     struct endpoint *endpoints;
     bool inetd = false;
-    int n;
+    int n = 0;
 
     if (hold_standard_descriptors() == -1)
         return 1;
     /* One write() a line: the lines of two processes do not mix. */
     setvbuf(stderr, line, _IOLBF, sizeof line);
-    /* Or a write() to a client that is gone ends the process. */
+    /* Without this, a write() to a client that is gone ends the process. */
     signal(SIGPIPE, SIG_IGN);
-    n = argc - parse_options(argc, argv, &inetd, &user);
+    texts =
+        (const char *const *)argv + parse_options(argc, argv, &inetd, &user);
     if (inetd) {
         serve_stdin();
         return 0;
     }
     adopt_listeners();
-    endpoints = n > 0 || nlisteners > 0
-                    ? read_endpoints((const char *const *)argv + argc - n, n)
-                    : read_endpoints(usual, n = 3);
+    if (*texts == NULL && nlisteners == 0)
+        texts = usual;
+    while (texts[n] != NULL)
+        n++;
+    endpoints = read_endpoints(texts, n);
     umask(S_IRWXG | S_IRWXO); /* a socket file is for its owner alone */
     catch_signals();
     make_pipe(idle_pipe);
