@@ -63,7 +63,7 @@ LEFT_OUT = """close shutdown arch_prctl brk clock_gettime clock_nanosleep execve
     rt_sigreturn set_robust_list set_tid_address umask uname""".split()
 # What the message may name instead of the call: the function of the C library, or what failed in consequence.
 ALSO = {
-    "connect": "bind send recv", "fork": "mkdtemp", "wait": "waitpid", "pipe": "mkdtemp", "open": "tmpfile getaddrinfo getpwnam",
+    "connect": "bind send recv", "wait": "waitpid", "open": "tmpfile getaddrinfo getpwnam",
     "malloc": "calloc realloc tmpfile getaddrinfo", "fstat": "bind getaddrinfo getpwnam",
     "lseek": "getaddrinfo getpwnam", "unlink": "bind", "recv": "send", "send": "recv", "writev": "send",
     "socket": "getaddrinfo bind", "fcntl": "connect bind tmpfile", "getsockopt": "setsockopt connect",
