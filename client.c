@@ -6,8 +6,9 @@
  *        client -n CONNECTIONS [-c CLIENTS] [-r ROUNDS] [-s BYTES] [-v]
  *               [-w SECONDS] [ENDPOINT]
  *
- * Exit status: 0 when all is sent and has been answered, 1 if anything failed
- * or was left unsent, 2 for wrong usage.
+ * Exit status: 0 when all is sent and the server has closed in peace (each
+ * datagram: has come back), 1 if anything failed or was left unsent, 2 for wrong
+ * usage.
  *
  * The calls, in the order of a connection's life:
  *
@@ -106,7 +107,7 @@ static int connect_in_time(int fd, const struct addrinfo *info)
         return -1;
     status = connect(fd, info->ai_addr, info->ai_addrlen);
     /* An AF_UNIX server's backlog is full (Linux): no poll() waits for that. */
-    while (status == -1 && errno == EAGAIN) {
+    while (status == -1 && errno == EAGAIN && info->ai_family == AF_UNIX) {
         if (deadline != -1 && now_ms() >= deadline) {
             errno = ETIMEDOUT;
             return -1;
@@ -363,10 +364,16 @@ static void write_output(void)
 
 /* ---- A connection: both directions at once ------------------------------ */
 
-/* Sends what the socket takes. Returns 0, or -1 with errno if it is broken. */
-static int send_some(int fd, size_t size)
+/* The flag for send(): a message in a connection has its end marked. */
+static int end_mark(const struct network *network)
 {
-    ssize_t n = send(fd, up.buffer + up.start, size, 0);
+    return network->type == SOCK_SEQPACKET ? MSG_EOR : 0;
+}
+
+/* Sends what the socket takes. Returns 0, or -1 with errno if it is broken. */
+static int send_some(int fd, size_t size, int flags)
+{
+    ssize_t n = send(fd, up.buffer + up.start, size, flags);
 
     if (n == -1)
         return try_again() ? 0 : -1;
@@ -418,7 +425,8 @@ static int conclude(const char *name, bool sending, int failure)
  * Moves bytes both ways until the server has closed. One poll() waits for all:
  * a client that sends everything first and then reads blocks for ever, once the
  * echo has filled the buffers on the way back and the server stops reading.
- * Returns the exit status.
+ * `fd` must be non-blocking, and is closed in the end. Returns the exit status,
+ * or ends the program where nothing is left to be done.
  */
 static int converse(int fd, const struct network *network, const char *name)
 {
@@ -456,7 +464,7 @@ static int converse(int fd, const struct network *network, const char *name)
         /* POLLERR and POLLHUP are reason enough to try either, for send() and
          * recv() tell what is wrong. */
         if (size > 0 && (on[PEER].revents & ~POLLIN) != 0 &&
-            send_some(fd, size) == -1) {
+            send_some(fd, size, end_mark(network)) == -1) {
             failure = errno;
             (void)shutdown(fd, SHUT_WR); /* if it waits for our end */
             sending = false; /* what it sent before it went is still to come */
@@ -694,13 +702,13 @@ static void fill_message(char *message, size_t size, unsigned long long seed)
  * may be larger than all buffers on the way. Ends the program if the echo is
  * wrong or incomplete.
  */
-static void round_trip(int fd, const char *message, const char *name)
+static void round_trip(int fd, const char *message, const char *name, int flags)
 {
     size_t sent = 0, got = 0;
 
     while (got < load_bytes) {
         ssize_t n = sent < load_bytes
-                        ? send(fd, message + sent, load_bytes - sent, 0)
+                        ? send(fd, message + sent, load_bytes - sent, flags)
                         : 0;
 
         if (n == -1 && !try_again())
@@ -750,7 +758,7 @@ static void make_connections(struct endpoint *e, long process, long share,
                 fd = deliver(e, &info, fd, name, message, load_bytes,
                              (unsigned long long)i);
             else
-                round_trip(fd, message, name);
+                round_trip(fd, message, name, end_mark(e->network));
             ns = now_ns() - ns;
             t.longest = ns > t.longest ? ns : t.longest;
             t.histogram[bucket_of(ns)]++;
@@ -1022,7 +1030,7 @@ int main(int argc, char **argv)
         usage_error(e.text, "a message has at most 65507 bytes");
     if (patience_ms == -1)
         patience_ms = e.network->type == SOCK_DGRAM ? 1000 : 0;
-    if (resolve_endpoint(&e, 0) == -1)
+    if (resolve_endpoint(&e, false) == -1)
         errx(1, "%s: %s: %s", e.text, e.call, e.reason);
     status = load_connections > 0 ? generate_load(&e) : talk(&e);
     release_endpoint(&e);

@@ -137,8 +137,8 @@ static inline const char *split_host_port(struct endpoint *e)
 }
 
 /*
- * Reads an endpoint. `text` must live as long as `e`. Returns 0, or -1 with
- * what is wrong with the text in e->reason. Looks up no host: that can take
+ * Reads an endpoint. `text` must live as long as `e`, which points into it.
+ * Returns 0, or -1 with what is wrong with the text in e->reason. Looks up no host: that can take
  * long, and can fail for other reasons than the text.
  */
 static inline int parse_endpoint(const char *text, struct endpoint *e)
@@ -187,16 +187,17 @@ static inline int resolve_path(struct endpoint *e)
 }
 
 /*
- * Fills e->addresses, the list to try in turn. `flags` are for getaddrinfo()
- * if the host is "*": AI_PASSIVE for a server. Returns 0, or -1 with e->call
- * and e->reason. release_endpoint() frees the list.
+ * Fills e->addresses, the list to try in turn; the host "*" makes sense only if
+ * `passive`, for a server. Returns 0, or -1 with e->call and e->reason.
+ * release_endpoint() frees the list. An endpoint that has it cannot be copied:
+ * it may point into itself.
  *
  * Without a host getaddrinfo() gives the loopback addresses, which only this
  * machine can reach; with AI_PASSIVE, the wildcard ones, which stand for every
  * interface. The name "localhost" would not do instead: /etc/hosts may lack it
  * or give it one family only.
  */
-static inline int resolve_endpoint(struct endpoint *e, int flags)
+static inline int resolve_endpoint(struct endpoint *e, bool passive)
 {
     /* getaddrinfo() need not know MPTCP or UDP-Lite: they have the addresses
      * of TCP and UDP. Asked for no protocol, it may list each address twice. */
@@ -210,7 +211,7 @@ static inline int resolve_endpoint(struct endpoint *e, int flags)
 
     if (e->network->domain == AF_UNIX)
         return resolve_path(e);
-    hints.ai_flags = any ? flags : 0;
+    hints.ai_flags = any && passive ? AI_PASSIVE : 0;
     status = getaddrinfo(e->host[0] == '\0' || any ? NULL : e->host, e->address,
                          &hints, &e->addresses);
     if (status == 0)

@@ -18,7 +18,8 @@
  * One process, the parent, waits for all of it in one poll(). A child echoes
  * one connection at a time, so a slow client holds up nobody but itself.
  */
-#define _DEFAULT_SOURCE /* setgroups() is in every system, but not in POSIX */
+#define _DEFAULT_SOURCE      /* setgroups() is in every system, but not in POSIX */
+#define __APPLE_USE_RFC_3542 /* and IPV6_RECVPKTINFO on macOS only with this */
 #include "common.h"
 
 #include <err.h>
@@ -80,7 +81,7 @@ static in_port_t *port_of(struct sockaddr *address)
 /*
  * Removes the file at an AF_UNIX address if it is a socket that nobody answers
  * on: what a server leaves that had no time to clean up. Returns 0, or -1 with
- * errno EADDRINUSE if it is anything else. A server that unlinks without asking
+ * errno, EADDRINUSE if it is anything else. A server that unlinks without asking
  * deletes whatever file it is pointed at, or takes a live server's clients.
  */
 static int remove_stale(const struct addrinfo *info)
@@ -189,7 +190,7 @@ static int configure_listener(int fd, const struct addrinfo *info)
  */
 static int finish_listener(struct listener *l, const char **call)
 {
-    struct sockaddr_storage bound;
+    struct sockaddr_storage bound = {0}; /* so that a path ends in NUL */
     struct sockaddr *address = (struct sockaddr *)&bound;
     socklen_t len = sizeof bound;
 
@@ -208,6 +209,8 @@ static int finish_listener(struct listener *l, const char **call)
         return -1;
     if (port_of(address) != NULL)
         l->port = *port_of(address);
+    else if (l->path == NULL) /* others have made the file: for may_be_ours() */
+        (void)note_file(l, ((struct sockaddr_un *)address)->sun_path);
     format_address(l->name, l->network, address, len);
     return 0;
 }
@@ -405,9 +408,6 @@ static void adopt_listener(int fd)
         err(1, "descriptor %d: getsockopt", fd);
     if (l->network->type != SOCK_DGRAM && !listening)
         errx(1, "descriptor %d: %s: not listening", fd, l->name);
-    /* Not to remove the file, which others have made, but for may_reply(). */
-    if (l->network->domain == AF_UNIX)
-        (void)note_file(l, strchr(l->name, ':') + 1);
     nlisteners++;
 }
 
@@ -445,10 +445,12 @@ static void close_listeners(void)
 
 /*
  * Writes all of it, or fails: returns 0, or -1 with errno, ETIMEDOUT if nothing
- * moved for SO_SNDTIMEO. A socket may take less than it is offered, when its
- * buffer fills up; without the loop the rest is lost, and only under load.
+ * moved for SO_SNDTIMEO. Adds to *written what it has written in either case. A
+ * socket may take less than it is offered, when its buffer fills up; without
+ * the loop the rest is lost, and only under load.
  */
-static int write_all(int fd, const char *data, size_t size)
+static int write_all(int fd, const char *data, size_t size,
+                     unsigned long long *written)
 {
     while (size > 0) {
         ssize_t n = write(fd, data, size);
@@ -456,6 +458,7 @@ static int write_all(int fd, const char *data, size_t size)
         if (n >= 0) {
             data += n;
             size -= (size_t)n;
+            *written += (unsigned long long)n;
         } else if (errno != EINTR) {
             if (errno == EAGAIN || errno == EWOULDBLOCK)
                 errno = ETIMEDOUT;
@@ -466,46 +469,66 @@ static int write_all(int fd, const char *data, size_t size)
 }
 
 /*
- * Echoes a connected stream socket, blocking, until the peer has shut down its
- * sending half and all that came before is sent back. Adds to *echoed the
- * number of bytes. Returns 0, or -1 with errno: ECONNRESET or EPIPE if the peer
- * is gone (SIGPIPE must be ignored, or that ends the process), EAGAIN if it
- * sent nothing for SO_RCVTIMEO, ETIMEDOUT if it took nothing for SO_SNDTIMEO.
- * Follows RFC 862.
+ * Echoes a connected, blocking stream socket, by way of a buffer of `size`
+ * bytes, until the peer has shut down its sending half and all that came before
+ * is sent back. Adds to *echoed the number of bytes. Returns 0, or -1 with
+ * errno: ECONNRESET or EPIPE if the peer is gone (SIGPIPE must be ignored, or
+ * that ends the process), EAGAIN if it sent nothing for SO_RCVTIMEO, ETIMEDOUT
+ * if it took nothing for SO_SNDTIMEO. Follows RFC 862.
  */
-static int echo_stream(int fd, unsigned long long *echoed)
+static int echo_stream(int fd, char *buffer, size_t size,
+                       unsigned long long *echoed)
 {
-    for (;;) {
-        ssize_t n = read(fd, buffer, sizeof buffer);
+    ssize_t n;
 
-        if (n == 0)
-            return 0;
+    while ((n = read(fd, buffer, size)) != 0) {
         if (n == -1 && errno == EINTR)
             continue;
-        if (n == -1 || write_all(fd, buffer, (size_t)n) == -1)
+        if (n == -1 || write_all(fd, buffer, (size_t)n, echoed) == -1)
             return -1;
-        *echoed += (unsigned long long)n;
     }
+    return 0;
 }
 
 /*
  * The same for a SOCK_SEQPACKET socket: a message comes in one piece and goes
- * back in one. EMSGSIZE if it did not fit, for half of it is no echo. POSIX
- * cannot tell an empty message from end of file: it ends the connection too.
+ * back in one, of which MSG_EOR marks the end. EMSGSIZE if it did not fit, for
+ * half of it is no echo. POSIX cannot tell an empty message from end of file:
+ * it ends the connection, too.
  */
-static int echo_packets(int fd, unsigned long long *echoed)
+static int echo_packets(int fd, char *buffer, size_t size,
+                        unsigned long long *echoed)
 {
-    for (;;) {
-        ssize_t n = receive(fd, buffer, sizeof buffer);
+    ssize_t n, sent;
 
-        if (n == 0)
-            return 0;
+    while ((n = receive(fd, buffer, size)) != 0) {
         if (n == -1 && errno == EINTR)
             continue;
-        if (n == -1 || write_all(fd, buffer, (size_t)n) == -1)
+        if (n == -1)
             return -1;
-        *echoed += (unsigned long long)n;
+        do
+            sent = send(fd, buffer, (size_t)n, MSG_EOR);
+        while (sent == -1 && errno == EINTR);
+        if (sent == -1 && (errno == EAGAIN || errno == EWOULDBLOCK))
+            errno = ETIMEDOUT;
+        if (sent == -1)
+            return -1;
+        *echoed += (unsigned long long)sent;
     }
+    return 0;
+}
+
+/*
+ * Decides what close() does, also that of the kernel when a process is killed:
+ * with a lingering of 0 seconds it resets the connection, which the client
+ * notices. Otherwise it would take what it has got for all. (AF_UNIX has no
+ * reset, nor any other way to tell.) Returns 0, or -1 with errno.
+ */
+static int reset_on_close(int fd, bool reset)
+{
+    const struct linger linger = {.l_onoff = reset, .l_linger = 0};
+
+    return setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
 }
 
 /* Sets what a connection needs to be served. Returns 0, or -1 with errno. */
@@ -514,6 +537,8 @@ static int configure_connection(const struct connection *c)
     const struct timeval patience = {.tv_sec = patience_seconds};
     const struct network *network = c->from->network;
 
+    if (reset_on_close(c->fd, true) == -1) /* until all is echoed */
+        return -1;
     /* BSD hands on the listener's O_NONBLOCK, Linux does not. */
     if (fcntl(c->fd, F_SETFL, 0) == -1)
         return -1;
@@ -540,14 +565,14 @@ static int configure_connection(const struct connection *c)
     return turn_on(c->fd, SOL_SOCKET, SO_KEEPALIVE);
 }
 
-/* Serves one connection to its end. What goes wrong concerns only its client:
- * the log tells it if asked to, and the server goes on. */
+/* Serves one connection to its end, and closes it. What goes wrong concerns only
+ * its client: the log tells it if asked to, and the server goes on. */
 static void serve_connection(const struct connection *c)
 {
-    const struct linger reset = {.l_onoff = 1, .l_linger = 0};
     char peer[ADDRESS_SIZE], date[32] = "";
     unsigned long long echoed = 0;
     const char *why = "end of file";
+    bool idle;
     int status;
     time_t now;
 
@@ -560,17 +585,13 @@ static void serve_connection(const struct connection *c)
     status = configure_connection(c);
     if (status == 0)
         status = c->from->network->type == SOCK_SEQPACKET
-                     ? echo_packets(c->fd, &echoed)
-                     : echo_stream(c->fd, &echoed);
-    if (status == -1 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
-        why = strerror(ETIMEDOUT); /* nothing came: nothing is owed, either */
-    } else if (status == -1) {
-        why = strerror(errno);
-        /* Lest the client take what it has got for all: lingering for 0
-         * seconds means that close() resets the connection, which the client
-         * notices. (AF_UNIX has no reset, nor any other way.) */
-        (void)setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
-    }
+                     ? echo_packets(c->fd, buffer, sizeof buffer, &echoed)
+                     : echo_stream(c->fd, buffer, sizeof buffer, &echoed);
+    idle = status == -1 && (errno == EAGAIN || errno == EWOULDBLOCK);
+    if (status == -1)
+        why = strerror(idle ? ETIMEDOUT : errno);
+    /* If the client is owed nothing, close in peace. */
+    (void)reset_on_close(c->fd, status == -1 && !idle);
     close(c->fd);
     if (!verbose)
         return;
@@ -788,7 +809,8 @@ static bool next_connection(int channel, struct connection *c)
 /*
  * The parent's part: passes the connection to an idle child. What goes along
  * is a struct with a pointer in it, which is good in the child as well: that is
- * a copy of the parent. Returns false if that fails.
+ * a copy of the parent, and the listeners stay where they are once there is a
+ * child. Returns false if that fails.
  */
 static bool hand_over(const struct child *child, const struct connection *c)
 {
@@ -906,13 +928,14 @@ static void close_unserved(void)
 static void fork_child(void)
 {
     int channel[2] = {-1, -1};
+    sigset_t old;
     pid_t pid;
 
     if (max_idle > 0 && socketpair(AF_UNIX, SOCK_STREAM, 0, channel) == -1)
         channel[0] = channel[1] = -1; /* a child that cannot stay will do */
     /* Until the child has done away with the parent's handlers, no signal must
      * run them there: it would be lost, or wake the parent for nothing. */
-    sigprocmask(SIG_BLOCK, &handled_set, NULL);
+    sigprocmask(SIG_BLOCK, &handled_set, &old);
     pid = fork();
     switch (pid) {
     case 0:
@@ -927,7 +950,7 @@ static void fork_child(void)
         close_unserved();
     }
     close_channel(&channel[1]);
-    sigprocmask(SIG_UNBLOCK, &handled_set, NULL);
+    sigprocmask(SIG_SETMASK, &old, NULL);
 }
 
 /* Is there a child for a connection, or may there be one more? */
@@ -951,7 +974,7 @@ static void dispatch(void)
         fork_child();
 }
 
-static void accept_connection(const struct listener *l)
+static void accept_connection(struct listener *l)
 {
     unserved.from = l;
     unserved.peer_len = sizeof unserved.peer;
@@ -979,6 +1002,11 @@ static void accept_connection(const struct listener *l)
     case EOPNOTSUPP:
     case EPERM:
         return;
+    case EINVAL: /* somebody else who has the socket has shut it down */
+        warn("%s: accept", l->name);
+        close_listener(l);
+        l->fd = -1; /* poll() leaves it out */
+        return;
     default: /* EMFILE, ENFILE, ENOBUFS, ENOMEM: the client is still in the
               * backlog, so poll() would return for it at once, again and
               * again, and this loop take all of a processor. */
@@ -987,18 +1015,19 @@ static void accept_connection(const struct listener *l)
 }
 
 /*
- * Takes note of the children that ended. They are zombies until waited for,
- * and one SIGCHLD may stand for many: so wait for all there are, each time.
+ * Takes note of the children that ended; this process has no others. They are
+ * zombies until waited for, and one SIGCHLD may stand for many: so wait for all
+ * there are, each time.
  */
 static void reap_children(void)
 {
     int status;
     pid_t pid;
 
-    /* First this, or the pipe might still have the process ID of a child that
-     * has ended when a new child gets the same one. */
-    collect_idle();
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+        /* The process ID of this child must not be left in the pipe when a new
+         * one gets the same. */
+        collect_idle();
         for (int i = 0; i < nchildren; i++)
             if (children[i].pid == pid) {
                 nidle -= children[i].idle;
@@ -1033,12 +1062,14 @@ static bool wait_for_events(struct pollfd *ready)
         wanted(idle_pipe[0], !accepting || nchildren > max_idle ? POLLIN : 0);
     if (poll(ready, (nfds_t)nlisteners + 2, retry_at ? RETRY_MS : -1) != -1)
         return true;
-    if (errno != EINTR) /* ENOMEM: not at once again */
+    if (errno != EINTR) {
+        retry_later(&listeners[0], "poll");
         (void)poll(NULL, 0, RETRY_MS);
+    }
     return false;
 }
 
-static void take_turn(const struct listener *l)
+static void take_turn(struct listener *l)
 {
     if (l->network->type == SOCK_DGRAM)
         echo_datagram(l);
@@ -1229,7 +1260,7 @@ static struct endpoint *read_endpoints(const char *const *texts, int n)
             usage_error(texts[i], "only the kernel can be its server");
     }
     for (int i = 0; i < n; i++)
-        if (resolve_endpoint(&endpoints[i], AI_PASSIVE) == -1)
+        if (resolve_endpoint(&endpoints[i], true) == -1)
             errx(1, "%s: %s: %s", texts[i], endpoints[i].call,
                  endpoints[i].reason);
     return endpoints;

@@ -396,7 +396,7 @@ cut_short() {
     from=$(date +%s)
     kill_twice && all_gone && [ $(($(date +%s) - from)) -le 3 ] || return 1
     release
-    [ $? -le 1 ] && rm cut.*
+    [ $? -eq 1 ] && grep -q 'recv: Connection reset' cut.err && rm cut.*
 }
 check "a second signal cuts that short" cut_short
 
@@ -466,7 +466,7 @@ check "a folder that is missing, too" \
     refused 1 '^server: unix:none/x: bind: No such file or directory$' "$here/server" unix:none/x
 check "a start that fails leaves nothing behind" \
     refused 1 'none/x' "$here/server" tcp4:0 unix unixgram unix:none/x
-check "neither file nor announcement" [ ! -e unix.sock -a ! -e unixgram.sock ]
+check "neither file nor announcement" not ls unix.sock unixgram.sock 2>/dev/null
 
 # ---- Limits -----------------------------------------------------------------
 
@@ -728,14 +728,13 @@ check "a host that does not exist" \
     "$here/client" tcp:no.such.host.invalid:80
 
 closes_early() {
-    start tcp4:0
+    start -t 1 tcp4:0
     hold early "$(address tcp4)"
-    kill_twice
     wait $held # its input is open, but nothing in it was left unsent
     early=$?
     exec 8>&-
-    server='' held=''
-    [ $early -eq 0 ] && rm early.*
+    held=''
+    [ $early -eq 0 ] && stop && rm early.*
 }
 check "the client ends when the server has closed" closes_early
 
@@ -747,8 +746,12 @@ helps() {
 for program in server client; do
     check "$program -h" helps $program -h
     check "$program --help" helps $program --help
-    [ -c /dev/full ] && check "$program -h: standard output is full" refused 1 \
-        "^$program: standard output: write: " sh -c "'$here/$program' -h >/dev/full"
+    if [ -c /dev/full ]; then
+        check "$program -h: standard output is full" refused 1 \
+            "^$program: standard output: write: " sh -c "'$here/$program' -h >/dev/full"
+    else
+        skip "$program -h: standard output is full: there is no /dev/full"
+    fi
     for wrong in "tcp:$long$long:1" nosuch tcp5 '' tcp: unix: tcp:70000 tcp:-1 tcp:x tcp:: tcp:::1 \
         tcp::80 'tcp:[::1]' tcp:localhost: udp:65536 tcp4:127.0.0.1:99999999999999999999; do
         check "$program '$wrong' is wrong usage" \

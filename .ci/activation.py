@@ -93,6 +93,22 @@ def refused(says, sock):
     return got.returncode == 1 and says in got.stderr
 
 
+# One of two is shut down by whoever has it, too: the other goes on.
+dead, alive = socket.create_server(("127.0.0.1", 0)), socket.create_server(("127.0.0.1", 0))
+dead_at, alive_at = (f"tcp4:127.0.0.1:{s.getsockname()[1]}" for s in (dead, alive))
+held = [os.dup(dead.fileno()) for _ in range(5)]  # out of the way of 3 and 4
+os.dup2(held[-1], 3)
+os.dup2(alive.fileno(), 4)
+two = subprocess.Popen(["sh", "-c", 'LISTEN_PID=$$ LISTEN_FDS=2 exec "$0"', f"{root}/server"], stderr=open("log", "w"),
+                       pass_fds=(3, 4))
+while open("log").read().count("listening") < 2:
+    time.sleep(0.01)
+socket.socket(fileno=os.dup(3)).shutdown(socket.SHUT_RD)
+check("a socket that is shut down: the others go on", client("-n", "100", alive_at).wait(30) == 0)
+check("the log says so, once", open("log").read().count(": accept: Invalid argument\n") == 1)
+check("the server ends with status 0", stop(two) == 0)
+
+
 check("a socket that does not listen is refused", refused(": not listening", socket.socket()))
 check("a socket of a network that is not in the table, too",
       refused("Protocol not supported", socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM)))

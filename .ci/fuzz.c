@@ -66,7 +66,7 @@ static bool parse(const char *text, struct endpoint *e)
 static bool resolve(struct endpoint *e)
 {
     const bool fits = strlen(e->address) < sizeof e->unix_address.sun_path;
-    int status = resolve_endpoint(e, AI_PASSIVE);
+    int status = resolve_endpoint(e, true);
 
     assert(e->network->domain != AF_UNIX || (status == 0) == fits);
     if (status == 0) {
