@@ -61,7 +61,7 @@ static bool verbose;
 
 static struct listener *listeners;
 static int nlisteners;
-static char buffer[BUFFER_SIZE]; /* after fork() each process has its own */
+static char bytes[BUFFER_SIZE]; /* after fork() each process has its own */
 
 /* ---- Listening: socket, bind, listen ------------------------------------ */
 
@@ -585,8 +585,8 @@ static void serve_connection(const struct connection *c)
     status = configure_connection(c);
     if (status == 0)
         status = c->from->network->type == SOCK_SEQPACKET
-                     ? echo_packets(c->fd, buffer, sizeof buffer, &echoed)
-                     : echo_stream(c->fd, buffer, sizeof buffer, &echoed);
+                     ? echo_packets(c->fd, bytes, sizeof bytes, &echoed)
+                     : echo_stream(c->fd, bytes, sizeof bytes, &echoed);
     idle = status == -1 && (errno == EAGAIN || errno == EWOULDBLOCK);
     if (status == -1)
         why = strerror(idle ? ETIMEDOUT : errno);
@@ -651,7 +651,7 @@ static void echo_datagram(const struct listener *l)
     static bool said;
     struct sockaddr_storage peer = {0}; /* so that a path ends in NUL */
     char name[ADDRESS_SIZE];
-    struct iovec part = {buffer, sizeof buffer};
+    struct iovec part = {bytes, sizeof bytes};
     union { /* for the address it came to: see ask_destination() */
         struct cmsghdr align;
         char space[128];
@@ -745,9 +745,9 @@ static void catch_signals(void)
  * been one. */
 static void clear_signals(void)
 {
-    char bytes[64];
+    char ignored[64];
 
-    while (read(signal_pipe[0], bytes, sizeof bytes) > 0)
+    while (read(signal_pipe[0], ignored, sizeof ignored) > 0)
         ;
 }
 
