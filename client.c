@@ -112,7 +112,7 @@ static int connect_in_time(int fd, const struct addrinfo *info)
             errno = ETIMEDOUT;
             return -1;
         }
-        (void)poll(NULL, 0, RETRY_MS);
+        (void)wait_for(-1, 0, now_ms() + RETRY_MS);
         status = connect(fd, info->ai_addr, info->ai_addrlen);
     }
     if (status == 0 || (errno != EINPROGRESS && errno != EINTR))
@@ -238,6 +238,8 @@ static bool needs_file(const struct network *network)
 static int set_up_connection(int fd, struct endpoint *e,
                              const struct addrinfo *info)
 {
+    if (info->ai_family == AF_UNIX)
+        refuse_descriptors(fd);
     e->call = "setsockopt";
     if (info->ai_socktype != SOCK_STREAM && fit_send_buffer(fd) == -1)
         return -1;
@@ -500,7 +502,8 @@ static int send_message(int fd, const struct iovec parts[2], long long deadline)
             return 0;
         if (!try_again() && errno != ENOBUFS)
             return -1;
-        (void)poll(NULL, 0, RETRY_MS); /* poll() does not know all queues */
+        /* poll() does not know of all queues. */
+        (void)wait_for(-1, 0, now_ms() + RETRY_MS);
     }
     return 0;
 }
@@ -828,7 +831,7 @@ static void print_results(int results)
     }
     t = add_up(results, 0, load_clients);
     print_row("all", &t);
-    if (fflush(stdout) == EOF)
+    if (fflush(stdout) == EOF || ferror(stdout))
         err(1, "standard output: write");
 }
 
@@ -932,7 +935,7 @@ static _Noreturn void usage(FILE *out)
 "mptcp and unix, each line is one.\n",
           out);
     /* clang-format on */
-    if (fflush(out) == EOF)
+    if (fflush(out) == EOF || ferror(out))
         err(1, "standard output: write");
     exit(out == stdout ? 0 : 2);
 }

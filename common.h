@@ -299,6 +299,26 @@ static inline int turn_on(int fd, int level, int option)
 }
 
 /*
+ * Has an AF_UNIX socket, and those that it accepts, take no descriptors. What
+ * nobody wants the kernel closes for us; but that can take as long as a sender
+ * likes, if it is the last copy of a socket that lingers, and we would wait.
+ * Linux has this since 6.16; it is nothing to fail for.
+ */
+static inline void refuse_descriptors(int fd)
+{
+#ifdef __linux__
+#ifndef SO_PASSRIGHTS
+#define SO_PASSRIGHTS 83
+#endif
+    const int off = 0;
+
+    (void)setsockopt(fd, SOL_SOCKET, SO_PASSRIGHTS, &off, sizeof off);
+#else
+    (void)fd;
+#endif
+}
+
+/*
  * Makes room in the send buffer for one message of BUFFER_SIZE, as far as the
  * system lets us: a message goes whole or not at all (EMSGSIZE). Streams need
  * nothing of the kind, and TCP would stop tuning its buffer by itself. Returns

@@ -202,6 +202,12 @@ static int finish_listener(struct listener *l, const char **call)
     if (fcntl(l->fd, F_SETFL, O_NONBLOCK) == -1)
         return -1;
     *call = "setsockopt";
+    if (l->network->domain == AF_UNIX)
+        refuse_descriptors(l->fd); /* here, and with what it accepts */
+    else if (l->network->type ==
+             SOCK_STREAM) /* again for what it accepts: an */
+        (void)turn_on(l->fd, SOL_SOCKET,
+                      SO_OOBINLINE); /* urgent byte is fast */
     if (l->network->type == SOCK_DGRAM && fit_send_buffer(l->fd) == -1)
         return -1;
     if (l->network->type == SOCK_DGRAM && is_wildcard(address) &&
@@ -561,6 +567,18 @@ static int configure_connection(const struct connection *c)
      * sending data along: an echo in several writes takes that long. */
     if (turn_on(c->fd, IPPROTO_TCP, TCP_NODELAY) == -1)
         return -1;
+#ifdef TCP_USER_TIMEOUT
+    /* After close(), too, the kernel keeps what the client does not take, and
+     * would try for minutes or hours. */
+    if (patience_seconds > 0 && patience_seconds < INT_MAX / 1000 &&
+        network->protocol == IPPROTO_TCP) {
+        const int patience_ms = patience_seconds * 1000;
+
+        if (setsockopt(c->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &patience_ms,
+                       sizeof patience_ms) == -1)
+            return -1;
+    }
+#endif
     /* Finds out, in hours, that the other machine was switched off. */
     return turn_on(c->fd, SOL_SOCKET, SO_KEEPALIVE);
 }
@@ -662,8 +680,8 @@ static void echo_datagram(const struct listener *l)
                              .msg_iovlen = 1};
     ssize_t n;
 
-    /* AF_UNIX gets no room: somebody could send us descriptors in it (see
-     * hand_over() for how), and we would hold them for ever. */
+    /* AF_UNIX gets no room: where refuse_descriptors() can do nothing, we would
+     * hold for ever what somebody sends (see hand_over() for how). */
     if (l->network->domain != AF_UNIX) {
         message.msg_control = &control;
         message.msg_controllen = sizeof control;
@@ -1221,7 +1239,7 @@ static _Noreturn void usage(FILE *out)
 "No HOST means this machine only, * every interface; PORT 0 means any.\n",
           out);
     /* clang-format on */
-    if (fflush(out) == EOF)
+    if (fflush(out) == EOF || ferror(out))
         err(1, "standard output: write");
     exit(out == stdout ? 0 : 2);
 }
