@@ -2,7 +2,7 @@
 """What a plain shell cannot do to the server and the client: odd datagrams, descriptors that nobody asked for,
 urgent data, connections that are reset, children that are killed, signals by the thousand, limits, crowds, servers
 that answer wrongly. From the project's root, after make."""
-import array, os, pty, re, resource, select, signal, socket, struct, subprocess, sys, tempfile, threading, time
+import array, atexit, os, pty, re, resource, select, signal, socket, struct, subprocess, sys, tempfile, threading, time
 
 root = os.getcwd()
 os.chdir(tempfile.mkdtemp())
@@ -23,6 +23,7 @@ class Server:
 
         self.log = open("log", "w+")
         self.process = subprocess.Popen([f"{root}/server", *args], stderr=self.log, preexec_fn=set_limits)
+        atexit.register(self.process.kill)
         while "listening" not in self.text() and self.process.poll() is None:
             time.sleep(0.02)
         time.sleep(0.05)
