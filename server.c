@@ -537,6 +537,29 @@ static int reset_on_close(int fd, bool reset)
     return setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
 }
 
+/* Sets what only TCP has, and MPTCP. Returns 0, or -1 with errno. */
+static int configure_tcp(int fd)
+{
+    /* Nagle's algorithm holds back a short segment until the client has
+     * acknowledged the one before, which it puts off for 40 ms in the hope of
+     * sending data along: an echo in several writes takes that long. */
+    if (turn_on(fd, IPPROTO_TCP, TCP_NODELAY) == -1)
+        return -1;
+#ifdef TCP_USER_TIMEOUT
+    /* After close(), too, the kernel keeps what the client does not take, and
+     * would go on trying for minutes or hours. */
+    if (patience_seconds > 0) {
+        const unsigned int patience_ms = (unsigned int)patience_seconds * 1000;
+
+        if (setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &patience_ms,
+                       sizeof patience_ms) == -1)
+            return -1;
+    }
+#endif
+    /* Finds out, in hours, that the other machine was switched off. */
+    return turn_on(fd, SOL_SOCKET, SO_KEEPALIVE);
+}
+
 /* Sets what a connection needs to be served. Returns 0, or -1 with errno. */
 static int configure_connection(const struct connection *c)
 {
@@ -560,27 +583,7 @@ static int configure_connection(const struct connection *c)
      * has none, and refuses. */
     if (turn_on(c->fd, SOL_SOCKET, SO_OOBINLINE) == -1 && errno != EOPNOTSUPP)
         return -1;
-    if (network->domain == AF_UNIX)
-        return 0;
-    /* Nagle's algorithm holds back a short segment until the client has
-     * acknowledged the one before, which it puts off for 40 ms in the hope of
-     * sending data along: an echo in several writes takes that long. */
-    if (turn_on(c->fd, IPPROTO_TCP, TCP_NODELAY) == -1)
-        return -1;
-#ifdef TCP_USER_TIMEOUT
-    /* After close(), too, the kernel keeps what the client does not take, and
-     * would try for minutes or hours. */
-    if (patience_seconds > 0 && patience_seconds < INT_MAX / 1000 &&
-        network->protocol == IPPROTO_TCP) {
-        const int patience_ms = patience_seconds * 1000;
-
-        if (setsockopt(c->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &patience_ms,
-                       sizeof patience_ms) == -1)
-            return -1;
-    }
-#endif
-    /* Finds out, in hours, that the other machine was switched off. */
-    return turn_on(c->fd, SOL_SOCKET, SO_KEEPALIVE);
+    return network->domain == AF_UNIX ? 0 : configure_tcp(c->fd);
 }
 
 /* Serves one connection to its end, and closes it. What goes wrong concerns only
