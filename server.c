@@ -552,7 +552,8 @@ static int configure_tcp(int fd)
         const unsigned int patience_ms = (unsigned int)patience_seconds * 1000;
 
         if (setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &patience_ms,
-                       sizeof patience_ms) == -1)
+                       sizeof patience_ms) == -1 &&
+            errno != EOPNOTSUPP) /* MPTCP */
             return -1;
     }
 #endif
