@@ -540,23 +540,20 @@ static int reset_on_close(int fd, bool reset)
 /* Sets what only TCP has, and MPTCP. Returns 0, or -1 with errno. */
 static int configure_tcp(int fd)
 {
+#ifdef TCP_USER_TIMEOUT
+    const unsigned int patience_ms = (unsigned int)patience_seconds * 1000;
+
+    /* After close(), too, the kernel keeps what the client does not take, and
+     * would go on trying for minutes or hours. (0, never to give up, is the
+     * usual; and MPTCP does not have this.) */
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &patience_ms,
+                     sizeof patience_ms);
+#endif
     /* Nagle's algorithm holds back a short segment until the client has
      * acknowledged the one before, which it puts off for 40 ms in the hope of
      * sending data along: an echo in several writes takes that long. */
     if (turn_on(fd, IPPROTO_TCP, TCP_NODELAY) == -1)
         return -1;
-#ifdef TCP_USER_TIMEOUT
-    /* After close(), too, the kernel keeps what the client does not take, and
-     * would go on trying for minutes or hours. */
-    if (patience_seconds > 0) {
-        const unsigned int patience_ms = (unsigned int)patience_seconds * 1000;
-
-        if (setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &patience_ms,
-                       sizeof patience_ms) == -1 &&
-            errno != EOPNOTSUPP) /* MPTCP */
-            return -1;
-    }
-#endif
     /* Finds out, in hours, that the other machine was switched off. */
     return turn_on(fd, SOL_SOCKET, SO_KEEPALIVE);
 }
