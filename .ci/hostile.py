@@ -16,20 +16,23 @@ def check(name, ok):
 
 
 class Server:
+    count = 0
+
     def __init__(self, *args, limits={}):
         def set_limits():
             for which, value in limits.items():
                 resource.setrlimit(which, (value, value))
 
-        self.log = open("log", "w+")
-        self.process = subprocess.Popen([f"{root}/server", *args], stderr=self.log, preexec_fn=set_limits)
+        Server.count += 1
+        self.log = f"log{Server.count}"
+        self.process = subprocess.Popen([f"{root}/server", *args], stderr=open(self.log, "w"), preexec_fn=set_limits)
         atexit.register(self.process.kill)
         while "listening" not in self.text() and self.process.poll() is None:
             time.sleep(0.02)
         time.sleep(0.05)
 
     def text(self):
-        return open("log").read()
+        return open(self.log).read()
 
     def port(self, network):
         return int(re.search(network + r":[^\s]*:(\d+)\n", self.text()).group(1))
@@ -83,6 +86,15 @@ try:
 except OSError:
     own = None  # the server, on every interface, has it
 check("udp: nobody else takes the port", own is None)
+
+other = Server("udp4:0")
+number = other.port("udp4")
+same = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+same.bind(("127.0.0.2", number))
+same.sendto(b"x", (here, number))
+check("udp: no reply to the server's own port on another machine", reply(same) is None)
+check("and the log says why", "no reply to udp4:127.0.0.2:" in other.text())
+check("the server ends with status 0", other.stop() == 0)
 
 nameless = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 nameless.sendto(b"nobody to answer", "unixgram.sock")
@@ -533,6 +545,9 @@ if os.geteuid() == 0:
     check("icmp is not allowed: an error that tells the remedy",
           server_says("unshare", "-n", f"{root}/client", "icmp") == (1, "client: icmp:127.0.0.1: socket: not for any of "
           "your groups; the sysctl net.ipv4.ping_group_range says for which\n"))
+    status, log = server_says("unshare", "-n", "sh", "-c", f"ip link set lo up; timeout 1 {root}/server")
+    check("no endpoint: tcp, udp and unix", status == 124 and [line.split(" on ")[-1] for line in log.splitlines()] ==
+          ["tcp:[::1]:7777", f"tcp:{here}:7777", "udp:[::1]:7777", f"udp:{here}:7777", "unix:unix.sock"])
     open("hosts", "w").write("127.0.0.1 twice\n127.0.0.1 twice\n")
     check("a name that has an address twice", server_says(
         "unshare", "-m", "sh", "-c", f"mount --bind hosts /etc/hosts; {root}/server tcp4:twice:0 2>twice & sleep 0.5; "
