@@ -202,12 +202,12 @@ static int finish_listener(struct listener *l, const char **call)
     if (fcntl(l->fd, F_SETFL, O_NONBLOCK) == -1)
         return -1;
     *call = "setsockopt";
+    /* What a listener accepts inherits both. Neither can wait until there is a
+     * child for it: for the second, see configure_connection(). */
     if (l->network->domain == AF_UNIX)
-        refuse_descriptors(l->fd); /* here, and with what it accepts */
-    else if (l->network->type ==
-             SOCK_STREAM) /* again for what it accepts: an */
-        (void)turn_on(l->fd, SOL_SOCKET,
-                      SO_OOBINLINE); /* urgent byte is fast */
+        refuse_descriptors(l->fd);
+    else if (l->network->type == SOCK_STREAM)
+        (void)turn_on(l->fd, SOL_SOCKET, SO_OOBINLINE);
     if (l->network->type == SOCK_DGRAM && fit_send_buffer(l->fd) == -1)
         return -1;
     if (l->network->type == SOCK_DGRAM && is_wildcard(address) &&
