@@ -16,7 +16,8 @@
  *                          time, shutdown at the end of the input, recv until
  *                          end of file, close
  *   udp, unixgram:         socket, connect (it only fixes the peer's address),
- *                          send and recv a datagram at a time, close
+ *                          send and recv a datagram at a time (as writev and
+ *                          readv, for the header of ICMP), close
  */
 #include "common.h"
 
@@ -330,8 +331,7 @@ static size_t next_size(const struct network *network)
     return size == MESSAGE_MAX || up.ended ? size : 0;
 }
 
-/* Reads what there is of the input: nothing (0) at its end, EAGAIN if there is
- * nothing yet. */
+/* Reads what there is of the input; sets up.ended at its end. */
 static void read_input(void)
 {
     ssize_t n;
@@ -410,7 +410,7 @@ static bool input_left(void)
 }
 
 /* Says how the conversation has ended: `failure` is the errno of send(), and
- * `sending` tells that it might have gone on. Returns the exit status. */
+ * `sending` tells that the input had not ended. Returns the exit status. */
 static int conclude(const char *name, bool sending, int failure)
 {
     errno = failure;
@@ -658,7 +658,7 @@ struct tally {
     unsigned long long histogram[BUCKETS];
 };
 
-/* The bucket for a time, and (in percentile) the least time for a bucket. */
+/* The bucket for a time. */
 static size_t bucket_of(long long ns)
 {
     size_t bits = (size_t)ns, shift = 0;
@@ -668,7 +668,8 @@ static size_t bucket_of(long long ns)
     return shift * PER_DOUBLING + bits;
 }
 
-/* The time, in microseconds, that a part of all round trips keeps within. */
+/* The time, in microseconds, rounded down to its bucket, within which a part of
+ * all round trips keeps. */
 static double percentile(const struct tally *t, double part)
 {
     unsigned long long seen = 0;
@@ -914,8 +915,9 @@ static _Noreturn void usage(FILE *out)
 "\n"
 "  -h              print this\n"
 "  -v              print a summary at the end\n"
-"  -w SECONDS      give up when nothing is sent or received for so long (0:\n"
-"                  never); a datagram is sent again then, 3 times in all (1)\n"
+"  -w SECONDS      give up when nothing is sent or received for so long; 0:\n"
+"                  never, as is usual for connections. Datagrams (1) are sent\n"
+"                  three times before that\n"
 "\n"
 "With -n, it puts a load on an echo server, checks every byte, and prints\n"
 "rates and the 50th, 99th and 100th percentile of the round trip times.\n"

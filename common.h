@@ -299,10 +299,11 @@ static inline int turn_on(int fd, int level, int option)
 }
 
 /*
- * Has an AF_UNIX socket, and those that it accepts, take no descriptors. What
- * nobody wants the kernel closes for us; but that can take as long as a sender
- * likes, if it is the last copy of a socket that lingers, and we would wait.
- * Linux has this since 6.16; it is nothing to fail for.
+ * An AF_UNIX peer can send open descriptors along with its bytes: see
+ * hand_over() of the server. We want none. The kernel would close them, while
+ * we wait; and to close a socket that lingers (SO_LINGER) takes as long as its
+ * sender has chosen. So this socket, and those that it accepts, refuse them:
+ * Linux has that since 6.16, and it is nothing to fail for.
  */
 static inline void refuse_descriptors(int fd)
 {
@@ -331,8 +332,8 @@ static inline int fit_send_buffer(int fd)
 
     if (getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, &len) == -1)
         return -1;
-    for (int wanted = BUFFER_SIZE; wanted > size; wanted /= 2)
-        if (setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &wanted, sizeof wanted) == 0)
+    for (int target = BUFFER_SIZE; target > size; target /= 2)
+        if (setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &target, sizeof target) == 0)
             break; /* Linux cuts down what is too much, others refuse it */
     return 0;
 }

@@ -80,7 +80,7 @@ static in_port_t *port_of(struct sockaddr *address)
 
 /*
  * Removes the file at an AF_UNIX address if it is a socket that nobody answers
- * on: what a server leaves that had no time to clean up. Returns 0, or -1 with
+ * on: what a server leaves that was killed. Returns 0, or -1 with
  * errno, EADDRINUSE if it is anything else. A server that unlinks without asking
  * deletes whatever file it is pointed at, or takes a live server's clients.
  */
@@ -527,8 +527,8 @@ static int echo_packets(int fd, char *buffer, size_t size,
 /*
  * Decides what close() does, also that of the kernel when a process is killed:
  * with a lingering of 0 seconds it resets the connection, which the client
- * notices. Otherwise it would take what it has got for all. (AF_UNIX has no
- * reset, nor any other way to tell.) Returns 0, or -1 with errno.
+ * notices. Otherwise it would take what it has got for all. (An
+ * AF_UNIX socket cannot ask for a reset.) Returns 0, or -1 with errno.
  */
 static int reset_on_close(int fd, bool reset)
 {
@@ -622,8 +622,9 @@ static void serve_connection(const struct connection *c)
 
 /* ---- Echoing datagrams -------------------------------------------------- */
 
-/* Is this address one of ours: our port, on whatever machine, or our file,
- * whatever it is called? (A name without a file, which Linux has, is not.) */
+/* Could a server like this one be at this address? Yes, if it has one of our
+ * ports, on whatever machine, or is one of our files, by whatever path. (The
+ * abstract names that Linux has are no files.) */
 static bool may_be_ours(struct sockaddr *peer)
 {
     const in_port_t *port = port_of(peer);
@@ -663,7 +664,8 @@ static bool may_reply(struct sockaddr *peer)
  *
  * recvmsg() and sendmsg() take all they know in a struct msghdr: the peer's
  * address, a list of buffers (here one), and control messages, which are about
- * the data but not in it. What the one has filled in, the other reads.
+ * the data but not in it: here, which of our addresses it came to. Given back
+ * to sendmsg(), that makes it the address that the reply comes from.
  */
 static void echo_datagram(const struct listener *l)
 {
@@ -681,8 +683,8 @@ static void echo_datagram(const struct listener *l)
                              .msg_iovlen = 1};
     ssize_t n;
 
-    /* AF_UNIX gets no room: where refuse_descriptors() can do nothing, we would
-     * hold for ever what somebody sends (see hand_over() for how). */
+    /* No room for AF_UNIX: descriptors that are sent to us, where they cannot
+     * be refused, are dropped then; or we would hold them for ever. */
     if (l->network->domain != AF_UNIX) {
         message.msg_control = &control;
         message.msg_controllen = sizeof control;
@@ -813,8 +815,8 @@ static bool next_connection(int channel, struct connection *c)
                              .msg_controllen = sizeof rights};
     const struct cmsghdr *header;
 
-    /* So little, in an empty stream, comes in one piece. (A socket pair of
-     * messages would do, but has no end of file, or is missing on macOS.) */
+    /* So little, in an empty stream, comes in one piece. (SOCK_DGRAM
+     * has no end of file, and macOS no SOCK_SEQPACKET.) */
     if (channel == -1 || write(idle_pipe[1], &self, sizeof self) == -1 ||
         recvmsg(channel, &message, 0) != (ssize_t)sizeof *c)
         return false;
@@ -854,7 +856,7 @@ static void close_channel(int *channel)
     *channel = -1;
 }
 
-/* Reads which children are idle. More than max_idle are sent home. */
+/* Reads which children are idle. Those beyond max_idle are to end. */
 static void collect_idle(void)
 {
     pid_t pids[64];
@@ -884,8 +886,8 @@ static bool reuse_child(const struct connection *c)
         nidle--;
         if (hand_over(&children[i], c))
             return true;
-        /* It has been killed; or there was no memory, and it would wait for
-         * ever for what it was not given: now it ends. */
+        /* It is dead, or sendmsg() has failed, and it would wait for ever.
+         * Without its channel it ends in either case. */
         close_channel(&children[i].channel);
     }
     return false;
@@ -1288,13 +1290,13 @@ static struct endpoint *read_endpoints(const char *const *texts, int n)
 /*
  * Gives up root, for good, or ends the program. The order matters: without
  * setgroups() the process keeps root's other groups, and after setuid() it has
- * no right any more to change its groups. Nor is it taken on trust.
+ * no right any more to change its groups. The result is looked at.
  */
 static void become_user(const char *name)
 {
     const struct passwd *user;
 
-    errno = 0; /* it may stay so: that there is no such user is no error */
+    errno = 0; /* getpwnam() may leave it so, if there is no such user */
     user = getpwnam(name);
     if (user == NULL)
         errx(1, "-u %s: getpwnam: %s", name,
