@@ -1,1043 +1,494 @@
 /*
- * client.c - a client for the echo server, and for others: sends standard
- * input to the server and what comes back to standard output.
- *
+ * client.c - a client for the echo server, and for others: sends its standard
+ * input to the server, and the server's reply to its standard output.
  * usage: client [-hv] [-w SECONDS] [ENDPOINT]
- *        client -n CONNECTIONS [-c CLIENTS] [-r ROUNDS] [-s BYTES] [-v]
- *               [-w SECONDS] [ENDPOINT]
+ * Exit status: 0 all input was sent, and the server closed normally (answered
+ * each datagram), 1 failed at run time, 2 wrong usage. The calls, in order:
  *
- * Exit status: 0 when all is sent and the server has closed in peace (each
- * datagram: has come back), 1 if anything failed or was left unsent, 2 for wrong
- * usage.
- *
- * The calls, in the order of a connection's life:
- *
- *   tcp, unix, unixpacket: socket, connect, then send and recv at the same
- *                          time, shutdown at the end of the input, recv until
- *                          end of file, close
- *   udp, unixgram:         socket, connect (it only fixes the peer's address),
- *                          send and recv a datagram at a time (as writev and
- *                          readv, for the header of ICMP), close
+ *   connections  socket, connect; send and recv at the same time; shutdown at
+ *                the end of the input; recv until end of file; close
+ *   datagrams    socket, connect, which only sets the peer's address; send
+ *                (writev, for the header of ICMP) and recv in turn; close
  */
 #include "common.h"
 
-#include <err.h>
-#include <limits.h>
 #include <netinet/tcp.h>
-#include <signal.h>
-#include <stdint.h>
-#include <sys/wait.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <sys/time.h>
+#include <sys/uio.h>
 
+#define BUFFER_SIZE 65536
 #define MESSAGE_MAX 65507 /* the most that UDP takes: 65535 less two headers */
-#define TRIES       3     /* for a datagram and its echo */
-#define PROGRESS_NS 200000000
-#define RETRY_MS    10 /* when an AF_UNIX backlog is full */
+#define ICMP_HEADER 8     /* bytes */
+#define NOT_YET     (errno == EAGAIN || errno == EINTR) /* and not an error */
 
-/* One direction: bytes on their way from one descriptor to another. */
-struct flow {
-    size_t start, end; /* buffer[start..end) is read and not yet written */
-    bool ended;        /* there is no more to read */
-    unsigned long long moved;
-    char buffer[BUFFER_SIZE];
-};
-
-static struct flow up, down;  /* to the server, from the server */
-static long patience_ms = -1; /* how long nothing may move; 0: for ever; -1: the
-                               * usual for the network */
 static bool verbose;
-static int parent_pipe = -1; /* of a load process: at end of file when its
-                              * parent has ended; -1: poll() leaves it out */
+static int timeout = -1; /* seconds; 0: none; -1: the network's default */
+static const struct network *network;
+static struct addrinfo *list, *peer; /* all addresses; the one in use */
+static char name[ADDRESS_SIZE];      /* of the one in use */
+static int fd;                       /* the socket, connected to it */
+static char failures[4096];          /* a line for each address tried in vain */
+static struct { /* input on its way: buffer[start..end) is still to be sent */
+    char buffer[BUFFER_SIZE];
+    size_t start, end;
+    bool ended, shut; /* input at end of file; nothing more is to be sent */
+    int error;        /* the errno with which sending failed */
+} input;
+static char reply[BUFFER_SIZE];
+static unsigned long long sent, received;     /* bytes */
+static long long last_activity;               /* when that last happened */
+static enum { UNKNOWN, ECHO, OTHER } service; /* what answers datagrams */
 
-/* ---- Waiting, but not for ever ------------------------------------------ */
+/* Connecting: socket, connect */
+static void connect_first(void);
+static int open_connection(void);
+static int fail(const char *call);
+/* A connection: both directions at the same time */
+static int relay(void);
+static bool send_input(void);
+static size_t next_size(void);
+static bool wait_for(struct pollfd *on, nfds_t count, int seconds);
+static void read_input(void);
+static bool receive(void);
+static void write_reply(const char *text, size_t size);
+/* Datagrams: one at a time */
+static int exchange_datagrams(void);
+static int deliver(size_t size, unsigned number);
+/* Rare: an address of our own, ICMP; the command line */
+static int bind_own_address(void);
+static ssize_t send_datagram(size_t size);
+static const char *parse_options(int argc, char **argv);
 
-/*
- * Waits for events on a descriptor until the deadline, a time of now_ms(), or
- * -1 for ever. Returns those that came, or 0 if none did in time.
- */
-static int wait_for(int fd, int events, long long deadline)
+int main(int argc, char **argv)
 {
-    struct pollfd ready[2] = {{.fd = fd, .events = (short)events},
-                              {.fd = parent_pipe, .events = POLLIN}};
+    const long long start = now_ms();
+    const bool terminal = isatty(STDIN_FILENO);
+    const char *problem;
+    struct endpoint e;
+    int status;
+    double seconds;
 
-    for (;;) {
-        long long left = deadline == -1 ? -1 : deadline - now_ms();
-
-        if (deadline != -1 && left <= 0)
-            return 0;
-        switch (poll(ready, 2, (int)left)) {
-        case -1:
-            if (errno != EINTR)
-                err(1, "poll");
-            continue;
-        case 0:
-            continue;
-        default:
-            break;
-        }
-        if (ready[1].revents != 0)
-            exit(1); /* nobody is there any more to report to */
-        return ready[0].revents;
-    }
-}
-
-/* The time of now_ms() up to which to be patient. */
-static long long deadline_from_now(void)
-{
-    return patience_ms == 0 ? -1 : now_ms() + patience_ms;
-}
-
-static _Noreturn void give_up(const char *name)
-{
-    errx(1, "%s: poll: nothing sent or received for %ld s", name,
-         patience_ms / 1000);
+    prepare_process();
+    problem = parse_endpoint(&e, parse_options(argc, argv));
+    if (problem == NULL && strcmp(e.host, "*") == 0)
+        problem = "'*' is for servers";
+    if (problem != NULL)
+        usage_error("%s: %s", e.text, problem);
+    problem = resolve_endpoint(&e, &list);
+    if (problem != NULL)
+        errx(1, "%s: getaddrinfo: %s", e.text, problem);
+    network = e.network;
+    if (timeout == -1)
+        timeout = network->type == SOCK_DGRAM;
+#ifdef F_SETPIPE_SZ /* if it is a pipe, fewer switches between its two ends */
+    (void)fcntl(STDOUT_FILENO, F_SETPIPE_SZ, 1 << 20);
+#endif
+    peer = list;
+    connect_first();
+    if (verbose || terminal)
+        warnx("connected to %s%s", name,
+              terminal ? "; Ctrl-D ends the input" : "");
+    status = network->type == SOCK_DGRAM ? exchange_datagrams() : relay();
+    close(fd);
+    if (close(STDOUT_FILENO) == -1) /* some file systems fail only now */
+        err(1, "standard output: close");
+    seconds = (double)(now_ms() - start + 1) / 1e3;
+    if (verbose)
+        warnx("sent %llu bytes, received %llu bytes in %.3f s, %.1f MB/s", sent,
+              received, seconds, (double)received / 1e6 / seconds);
+    return status;
 }
 
 /* ---- Connecting: socket, connect ---------------------------------------- */
 
-/*
- * connect(), but for patience_ms at the most. Returns 0, or -1 with errno,
- * ETIMEDOUT among them. Leaves the socket non-blocking.
- */
-static int connect_in_time(int fd, const struct addrinfo *info)
+/* Connects to the first address that works: localhost, for one, has several. */
+static void connect_first(void)
 {
-    const long long deadline = deadline_from_now();
-    int status, error;
-    socklen_t len = sizeof error;
-
-    if (fcntl(fd, F_SETFL, O_NONBLOCK) == -1)
-        return -1;
-    status = connect(fd, info->ai_addr, info->ai_addrlen);
-    /* An AF_UNIX server's backlog is full (Linux): no poll() waits for that. */
-    while (status == -1 && errno == EAGAIN && info->ai_family == AF_UNIX) {
-        if (deadline != -1 && now_ms() >= deadline) {
-            errno = ETIMEDOUT;
-            return -1;
-        }
-        (void)wait_for(-1, 0, now_ms() + RETRY_MS);
-        status = connect(fd, info->ai_addr, info->ai_addrlen);
+    for (; peer != NULL; peer = peer->ai_next) {
+        format_address(name, network, peer->ai_addr, peer->ai_addrlen);
+        if (verbose)
+            warnx("trying %s", name);
+        if (open_connection() == 0)
+            return;
+        close(fd);
     }
-    if (status == 0 || (errno != EINPROGRESS && errno != EINTR))
-        return status;
-    /* It goes on by itself; when it is done, the socket is writable. */
-    if (wait_for(fd, POLLOUT, deadline) == 0)
-        error = ETIMEDOUT;
-    else if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) == -1)
-        return -1;
-    errno = error;
-    return error == 0 ? 0 : -1;
+    for (char *s = strtok(failures, "\n"); s != NULL; s = strtok(NULL, "\n"))
+        warnx("%s", s);
+    exit(1);
 }
 
-#define OWN_NAME "/socket"
-
-static struct sockaddr_un own = {.sun_family = AF_UNIX};   /* our address, */
-static char folder[sizeof own.sun_path - sizeof OWN_NAME]; /* in this folder */
-static pid_t remover; /* removes both in the end; 0 while there is none */
-static int remover_pipe;
-
-/* Removes the folder when the reading end of its pipe says end of file. */
-static _Noreturn void run_remover(int pipe_end)
+/* Makes the calls that connect `fd`. Returns 0, or -1 after fail(). */
+static int open_connection(void)
 {
-    char byte;
+    const int on = 1, size = 4 * BUFFER_SIZE;
+    const struct timeval limit = {timeout, 0}; /* of connect(), writev() */
+    struct sockaddr_storage own = {0};
+    socklen_t len = sizeof own;
 
-    setsid(); /* so that a "kill -9" of the whole job does not take it along */
-    /* Whoever waits for the end of our output must not wait for this. */
-    for (int i = STDIN_FILENO; i <= STDERR_FILENO; i++)
-        close(i);
-    while (read(pipe_end, &byte, 1) == -1 && errno == EINTR)
-        ;
-    unlink(own.sun_path);
-    rmdir(folder);
-    _exit(0);
-}
-
-/* At exit(): has the folder removed, and waits until it is. */
-static void end_remover(void)
-{
-    close(remover_pipe);
-    while (waitpid(remover, NULL, 0) == -1 && errno == EINTR)
-        ;
-}
-
-/* Forks the remover, with the reading end of a pipe of which this process, and
- * what it forks, has the writing end. Returns its ID, or -1 with errno. */
-static pid_t fork_remover(const char **call)
-{
-    int ends[2];
-    pid_t pid;
-
-    *call = "pipe";
-    if (pipe(ends) == -1)
-        return -1;
-    *call = "fork";
-    pid = fork();
-    if (pid == 0) {
-        close(ends[1]);
-        run_remover(ends[0]);
-    }
-    close(ends[0]);
-    if (pid == -1)
-        close(ends[1]);
-    remover_pipe = ends[1];
-    return pid;
-}
-
-/*
- * Makes a private folder, for the address of an AF_UNIX datagram socket, and a
- * process that removes it when this one has ended, however it ended: that
- * closes the last copy of the pipe's writing end. No signal handler can do as
- * much. Returns 0, or -1 with errno and *call.
- */
-static int make_folder(const char **call)
-{
-    const char *parent = getenv("TMPDIR");
-    pid_t pid = -1;
-    int saved;
-    sigset_t all, old;
-
-    /* The server would look for a relative one in a folder of its own. */
-    if (parent == NULL || *parent != '/')
-        parent = "/tmp";
-    *call = "mkdtemp";
-    if (snprintf(folder, sizeof folder, "%s/echo-client.XXXXXX", parent) >=
-        (int)sizeof folder) {
-        errno = ENAMETOOLONG;
-        return -1;
-    }
-    sigfillset(&all); /* the remover never unblocks them */
-    sigprocmask(SIG_SETMASK, &all, &old);
-    if (mkdtemp(folder) != NULL) {
-        snprintf(own.sun_path, sizeof own.sun_path, "%s" OWN_NAME, folder);
-        pid = fork_remover(call);
-        saved = errno;
-        if (pid == -1)
-            rmdir(folder);
-        errno = saved;
-    }
-    saved = errno;
-    sigprocmask(SIG_SETMASK, &old, NULL);
-    errno = saved;
-    if (pid == -1)
-        return -1;
-    remover = pid;
-    return atexit(end_remover) == 0 ? 0 : -1;
-}
-
-/* Binds to our file: without a name, the server knows nobody to answer. */
-static int bind_private(int fd)
-{
-    unlink(own.sun_path); /* made for the socket before this one */
-    return bind(fd, (struct sockaddr *)&own, sizeof own);
-}
-
-/* A datagram has a return address, and that of an AF_UNIX one is a file. */
-static bool needs_file(const struct network *network)
-{
-    return network->domain == AF_UNIX && network->type == SOCK_DGRAM;
-}
-
-/* All that connects a socket. Returns 0, or -1 with errno and e->call. */
-static int set_up_connection(int fd, struct endpoint *e,
-                             const struct addrinfo *info)
-{
-    if (info->ai_family == AF_UNIX)
-        refuse_descriptors(fd);
-    e->call = "setsockopt";
-    if (info->ai_socktype != SOCK_STREAM && fit_send_buffer(fd) == -1)
-        return -1;
-    /* See configure_connection() of the server, about Nagle's algorithm. */
-    if (info->ai_socktype == SOCK_STREAM && info->ai_family != AF_UNIX &&
-        turn_on(fd, IPPROTO_TCP, TCP_NODELAY) == -1)
-        return -1;
-    e->call = "bind";
-    if (needs_file(e->network) && bind_private(fd) == -1)
-        return -1;
-    e->call = "connect";
-    return connect_in_time(fd, info);
-}
-
-/* Opens a socket to one address. Returns it, or -1 with errno and e->call. */
-static int open_connection(struct endpoint *e, const struct addrinfo *info)
-{
-    int fd, saved;
-
-    if (needs_file(e->network) && remover == 0 && make_folder(&e->call) == -1)
-        return -1;
-    e->call = "socket";
-    fd = socket(info->ai_family, e->network->type, e->network->protocol);
+    fd = socket(peer->ai_family, network->type, network->protocol);
+    if (fd == -1 && is_icmp(network) && errno == EACCES)
+        return fail("socket (see the sysctl net.ipv4.ping_group_range)");
     if (fd == -1)
-        return -1;
-    if (set_up_connection(fd, e, info) == 0)
-        return fd;
-    saved = errno;
-    close(fd);
-    errno = saved; /* it may have been changed */
+        return fail("socket");
+    if (network->type != SOCK_STREAM) /* messages are sent whole or not */
+        (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+    /* For TCP, as the server's finish_listener() explains. */
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    (void)setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof on);
+    (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+    if (network->domain == AF_UNIX && network->type == SOCK_DGRAM &&
+        bind_own_address() == -1)
+        return fail("bind");
+    if (connect(fd, peer->ai_addr, peer->ai_addrlen) == -1) {
+        if (errno == EAGAIN && network->domain != AF_UNIX)
+            errno = EADDRNOTAVAIL; /* Linux's UDP is out of ports */
+        else if (errno == EAGAIN || errno == EINPROGRESS)
+            errno = ETIMEDOUT; /* SO_SNDTIMEO */
+        return fail("connect");
+    }
+    /* If no server listens on an ephemeral port, the socket may have connected
+     * to itself (a self-connect), and would be its own echo. */
+    (void)getsockname(fd, (struct sockaddr *)&own, &len);
+    if (len == peer->ai_addrlen && memcmp(&own, peer->ai_addr, len) == 0) {
+        errno = ECONNREFUSED;
+        return fail("connect");
+    }
+    return 0;
+}
+
+/* Reports errno with -v, or else notes it in case no address works: -1. */
+static int fail(const char *call)
+{
+    const size_t len = strlen(failures);
+
+    if (verbose)
+        warn("%s: %s", name, call);
+    else
+        snprintf(failures + len, sizeof failures - len, "%s: %s: %s\n", name,
+                 call, strerror(errno));
     return -1;
 }
 
-/*
- * Opens a socket to the first address, from *info on, on which that works;
- * *info is then that one, and `name`, an array of ADDRESS_SIZE, tells it. Ends
- * the program if there is none. A name like localhost has several addresses,
- * and the server may be at any: a client that tries only the first fails where
- * that is an IPv6 one.
- */
-static int connect_first(struct endpoint *e, const struct addrinfo **info,
-                         char *name)
-{
-    for (;; *info = (*info)->ai_next) {
-        int fd;
+/* ---- A connection: both directions at the same time --------------------- */
 
-        format_address(name, e->network, (*info)->ai_addr, (*info)->ai_addrlen);
-        fd = open_connection(e, *info);
-        if (fd != -1)
-            return fd;
-        if ((*info)->ai_next != NULL)
-            continue;
-        if (errno == EACCES && is_icmp(e->network))
-            errx(1,
-                 "%s: %s: not for any of your groups; the sysctl "
-                 "net.ipv4.ping_group_range says for which",
-                 name, e->call);
-        if (errno == EADDRNOTAVAIL)
-            errx(1,
-                 "%s: %s: this machine has no address or no free port left "
-                 "for it",
-                 name, e->call);
-        err(1, "%s: %s", name, e->call);
+/* Moves bytes both ways until the server has closed; returns the exit status.
+ * It waits for both ways at once: a client that first sends everything blocks
+ * forever, once the echo fills the buffers and the server stops reading. */
+static int relay(void)
+{
+    struct pollfd on[2];
+    socklen_t len = sizeof input.error;
+
+    last_activity = now_ms();
+    do {
+        const bool blocked = send_input();
+        /* An input that is not to be read is left out, or we would spin. */
+        const int in = blocked || input.shut ? -1 : STDIN_FILENO;
+
+        on[0] = (struct pollfd){fd, blocked ? POLLIN | POLLOUT : POLLIN, 0};
+        on[1] = (struct pollfd){in, POLLIN, 0};
+        if (!wait_for(on, 2, timeout))
+            errx(1, "%s: timed out: nothing sent or received for %d s", name,
+                 timeout);
+        if (on[1].revents != 0)
+            read_input();
+        /* The end is not in POLLHUP but in recv(), behind the last byte. */
+    } while ((on[0].revents & ~POLLOUT) == 0 || receive());
+
+    /* Did the server get everything? recv() returns 0 even if our last bytes
+     * came too late, and a reset follows: so wait, for up to a second, until
+     * its kernel has acknowledged them, or not. */
+    (void)shutdown(fd, SHUT_WR);
+    for (int ms = 0, left = 1; ms < 1000; ms += 10) {
+        on[0] = (struct pollfd){fd, 0, 0};
+        if (poll(on, 1, 0) == -1 || on[0].revents & POLLERR ||
+            ioctl(fd, TIOCOUTQ, &left) == -1 || left == 0)
+            break;
+        (void)poll(NULL, 0, 10); /* with fd, POLLHUP would end it at once */
     }
+    if (input.error == 0)
+        (void)getsockopt(fd, SOL_SOCKET, SO_ERROR, &input.error, &len);
+    on[1].fd = STDIN_FILENO;
+    if (!input.shut && input.start == input.end && poll(on + 1, 1, 0) > 0)
+        read_input();
+    errno = input.error;
+    if (input.error != 0)
+        warn("%s: send", name);
+    else if (input.start < input.end)
+        warnx("%s: the server closed with input left unsent", name);
+    else if (!input.shut && isatty(STDIN_FILENO))
+        warnx("%s: the server closed the connection", name);
+    return input.error != 0 || input.start < input.end;
 }
 
-/* ---- Standard input and output ------------------------------------------ */
-
-/* Did the last call fail only because there was nothing to do yet? */
-static bool try_again(void)
+/* Sends as much of the input as the socket takes; true: it would block. At the
+ * end this shuts down our direction; the other stays open for the reply. */
+static bool send_input(void)
 {
-    return errno == EINTR || errno == EAGAIN || errno == EWOULDBLOCK;
+    const int end = network->type == SOCK_SEQPACKET ? MSG_EOR : 0;
+    size_t size;
+
+    while (!input.shut && (size = next_size()) > 0) {
+        ssize_t n =
+            send(fd, input.buffer + input.start, size, end | MSG_DONTWAIT);
+
+        if (n == -1 && NOT_YET)
+            return true;
+        if (n == -1) { /* what the server sent before may still come */
+            input.error = errno;
+            (void)shutdown(fd, SHUT_WR);
+            input.shut = true;
+            break;
+        }
+        input.start += (size_t)n;
+        sent += (size_t)n;
+        last_activity = now_ms();
+    }
+    if (input.ended && !input.shut)
+        (void)shutdown(fd, SHUT_WR);
+    input.shut = input.shut || input.ended;
+    return false;
 }
 
-/* How much of the input to send next: for messages, a line. 0: wait for more */
-static size_t next_size(const struct network *network)
+/* How much of the buffer goes in one send(): of messages, a line. 0: none. */
+static size_t next_size(void)
 {
-    const char *start = up.buffer + up.start, *newline;
-    size_t size = up.end - up.start;
+    const char *start = input.buffer + input.start, *newline;
+    size_t size = input.end - input.start;
 
     if (network->type == SOCK_STREAM)
         return size;
-    if (size > MESSAGE_MAX)
-        size = MESSAGE_MAX;
+    size = size < MESSAGE_MAX ? size : MESSAGE_MAX;
     newline = memchr(start, '\n', size);
     if (newline != NULL)
         return (size_t)(newline - start) + 1;
-    return size == MESSAGE_MAX || up.ended ? size : 0;
+    return size == MESSAGE_MAX || input.ended ? size : 0;
 }
 
-/* Reads what there is of the input; sets up.ended at its end. */
+/* poll() until that long after the last activity. Returns false if too late. */
+static bool wait_for(struct pollfd *on, nfds_t count, int seconds)
+{
+    const long long left = last_activity + seconds * 1000LL - now_ms();
+
+    return poll(on, count, seconds == 0 ? -1 : left > 0 ? (int)left : 0) != 0;
+}
+
+/* Reads what there is of the input, behind what is still to be sent. */
 static void read_input(void)
 {
     ssize_t n;
 
-    memmove(up.buffer, up.buffer + up.start, up.end - up.start);
-    up.end -= up.start;
-    up.start = 0;
-    n = read(STDIN_FILENO, up.buffer + up.end, sizeof up.buffer - up.end);
-    if (n == 0)
-        up.ended = true;
-    else if (n > 0)
-        up.end += (size_t)n;
-    else if (!try_again())
+    input.end -= input.start;
+    memmove(input.buffer, input.buffer + input.start, input.end);
+    input.start = 0;
+    n = read(STDIN_FILENO, input.buffer + input.end,
+             sizeof input.buffer - input.end);
+    if (n == -1 && !NOT_YET)
         err(1, "standard input: read");
+    input.ended = n == 0;
+    input.end += n > 0 ? (size_t)n : 0;
 }
 
-/*
- * Writes some of what came to the output, after poll() said POLLOUT: that
- * promises room for PIPE_BUF bytes in a pipe, and with more write() may block.
- */
-static void write_output(void)
+/* Writes what the server has sent. Returns false at the end. */
+static bool receive(void)
 {
-    size_t size = down.end - down.start;
-    ssize_t n = write(STDOUT_FILENO, down.buffer + down.start,
-                      size < PIPE_BUF ? size : PIPE_BUF);
+    const ssize_t n = recv(fd, reply, sizeof reply, MSG_DONTWAIT);
 
-    if (n >= 0)
-        down.start += (size_t)n;
-    else if (!try_again())
-        err(1, "standard output: write");
-}
-
-/* ---- A connection: both directions at once ------------------------------ */
-
-/* The flag for send(): a message in a connection has its end marked. */
-static int end_mark(const struct network *network)
-{
-    return network->type == SOCK_SEQPACKET ? MSG_EOR : 0;
-}
-
-/* Sends what the socket takes. Returns 0, or -1 with errno if it is broken. */
-static int send_some(int fd, size_t size, int flags)
-{
-    ssize_t n = send(fd, up.buffer + up.start, size, flags);
-
-    if (n == -1)
-        return try_again() ? 0 : -1;
-    up.start += (size_t)n;
-    up.moved += (unsigned long long)n;
-    return 0;
-}
-
-/* Takes what came. The end of file is not in POLLHUP but here, after the last
- * byte: a client that goes by POLLHUP loses what had come before it. */
-static void receive_some(int fd, const char *name)
-{
-    ssize_t n = receive(fd, down.buffer, sizeof down.buffer);
-
-    if (n == 0)
-        down.ended = true;
-    else if (n == -1 && !try_again())
+    if (n == -1 && !NOT_YET)
         err(1, "%s: recv", name);
-    down.start = 0;
-    down.end = n > 0 ? (size_t)n : 0;
-    down.moved += down.end;
+    if (n > 0)
+        write_reply(reply, (size_t)n);
+    return n != 0;
 }
 
-/* Is there input that the server, which has closed, did not take? */
-static bool input_left(void)
+/* Writes all, even if that would block; the time does not count for -w. */
+static void write_reply(const char *text, size_t size)
 {
-    struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
+    for (size_t done = 0; done < size;) {
+        ssize_t n = write(STDOUT_FILENO, text + done, size - done);
 
-    if (up.start == up.end && !up.ended && poll(&input, 1, 0) > 0)
-        read_input();
-    return up.start < up.end;
-}
-
-/* Says how the conversation has ended: `failure` is the errno of send(), and
- * `sending` tells that the input had not ended. Returns the exit status. */
-static int conclude(const char *name, bool sending, int failure)
-{
-    errno = failure;
-    if (failure != 0)
-        warn("%s: send", name);
-    else if (sending && input_left())
-        warnx("%s: recv: the server closed with input left unsent", name);
-    else if (sending && isatty(STDIN_FILENO))
-        warnx("%s: the server has closed", name);
-    return failure != 0 || up.start < up.end;
-}
-
-/*
- * Moves bytes both ways until the server has closed. One poll() waits for all:
- * a client that sends everything first and then reads blocks for ever, once the
- * echo has filled the buffers on the way back and the server stops reading.
- * `fd` must be non-blocking, and is closed in the end. Returns the exit status,
- * or ends the program where nothing is left to be done.
- */
-static int converse(int fd, const struct network *network, const char *name)
-{
-    enum { INPUT, OUTPUT, PEER };
-    bool sending = true;
-    int failure = 0;
-
-    while (!down.ended) {
-        const bool unwritten = down.start < down.end;
-        const size_t size = sending ? next_size(network) : 0;
-        struct pollfd on[3];
-        int n;
-
-        if (sending && size == 0 && up.ended) {
-            /* Tells the server that this was all, and leaves the other half
-             * open. A failure means that it is gone: recv() will tell. */
-            (void)shutdown(fd, SHUT_WR);
-            sending = false;
-        }
-        on[INPUT] = wanted(STDIN_FILENO, sending && size == 0 ? POLLIN : 0);
-        on[OUTPUT] = wanted(STDOUT_FILENO, unwritten ? POLLOUT : 0);
-        on[PEER] = wanted(fd, (unwritten ? 0 : POLLIN) | (size ? POLLOUT : 0));
-        n = poll(on, 3, unwritten || patience_ms == 0 ? -1 : (int)patience_ms);
-        if (n == 0)
-            give_up(name);
-        if (n == -1) {
-            if (errno != EINTR)
-                err(1, "poll");
-            continue;
-        }
-        if (on[INPUT].revents != 0)
-            read_input();
-        if (on[OUTPUT].revents != 0)
-            write_output();
-        /* POLLERR and POLLHUP are reason enough to try either, for send() and
-         * recv() tell what is wrong. */
-        if (size > 0 && (on[PEER].revents & ~POLLIN) != 0 &&
-            send_some(fd, size, end_mark(network)) == -1) {
-            failure = errno;
-            (void)shutdown(fd, SHUT_WR); /* if it waits for our end */
-            sending = false; /* what it sent before it went is still to come */
-        }
-        if (!unwritten && (on[PEER].revents & ~POLLOUT) != 0)
-            receive_some(fd, name);
+        if (n != -1)
+            done += (size_t)n;
+        else if (NOT_YET)
+            (void)poll(&(struct pollfd){STDOUT_FILENO, POLLOUT, 0}, 1, -1);
+        else
+            err(1, "standard output: write");
     }
-    close(fd);
-    return conclude(name, sending, failure);
+    received += size;
+    last_activity = now_ms();
 }
 
 /* ---- Datagrams: one at a time ------------------------------------------- */
 
-/* What goes before an ICMP message (RFC 792, RFC 4443). The kernel puts in the
- * checksum and, for the identifier, a number by which it knows the socket. */
-struct icmp_echo {
-    uint8_t type, code;
-    uint16_t checksum, identifier, sequence;
-};
-
-enum { ECHO_REPLY = 0, ECHO_REQUEST = 8 };         /* with IPv4 */
-enum { ECHO_REQUEST_6 = 128, ECHO_REPLY_6 = 129 }; /* with IPv6 */
-
-/*
- * Sends a datagram, when the queue has room for it. Returns 0, or -1 with errno.
- * Returns 0 as well if there is no room until the deadline: then it is lost, as
- * it may be on the way, and exchange() will send it again.
- */
-static int send_message(int fd, const struct iovec parts[2], long long deadline)
+/* Sends the input message by message, and waits for each reply. The first one
+ * shows whether there is a server (connect() sends nothing): if not, this goes
+ * on to the next address. Services other than echo may send more. */
+static int exchange_datagrams(void)
 {
-    while (wait_for(fd, POLLOUT, deadline) != 0) {
-        if (writev(fd, parts, 2) != -1)
+    for (unsigned number = 1;;) {
+        const size_t size = next_size();
+        struct pollfd on[] = {{input.ended ? -1 : STDIN_FILENO, POLLIN, 0},
+                              {service == OTHER ? fd : -1, POLLIN, 0}};
+
+        if (size > 0) {
+            while (deliver(size, number) == -1) {
+                close(fd);
+                peer = number == 1 ? peer->ai_next : NULL;
+                connect_first();
+            }
+            *failures = '\0'; /* this address works */
+            input.start += size;
+            sent += size;
+            number++;
+            continue;
+        }
+        if ((input.ended && service != OTHER) ||
+            !wait_for(on, 2, input.ended ? timeout : 0))
             return 0;
-        if (!try_again() && errno != ENOBUFS)
-            return -1;
-        /* poll() does not know of all queues. */
-        (void)wait_for(-1, 0, now_ms() + RETRY_MS);
+        if (on[0].revents != 0)
+            read_input();
+        if (on[1].revents != 0)
+            (void)receive();
     }
-    return 0;
 }
 
-/*
- * Sends a message and waits for its echo, which stays in down.buffer; sends it
- * again if none comes in patience_ms. A network may lose, double, delay and
- * reorder datagrams: what comes and is no echo of this message is late, and is
- * ignored. Returns 0, or -1 with errno and e->call; ETIMEDOUT if all tries
- * are used up.
- *
- * With ICMP, it is the kernel at the other end that sends the echo: ping's
- * protocol. The header goes before the message, and comes before the echo.
- */
-static int exchange(struct endpoint *e, int fd, char *message, size_t size,
-                    unsigned long long number)
+/* Sends a message, up to 3 times, until answered: 0, or -1 after fail(). As
+ * datagrams may be lost, late, duplicated or reordered, replies other than the
+ * echo are ignored. If the very first is not the echo, any reply will do. */
+static int deliver(size_t size, unsigned number)
 {
-    const bool ipv6 = e->network->protocol == IPPROTO_ICMPV6;
-    const size_t header = is_icmp(e->network) ? sizeof(struct icmp_echo) : 0;
-    struct icmp_echo reply,
-        request = {.type = ipv6 ? ECHO_REQUEST_6 : ECHO_REQUEST,
-                   .sequence = htons((uint16_t)number)};
-    const struct iovec out[2] = {{&request, header}, {message, size}};
-    const struct iovec in[2] = {{&reply, header},
-                                {down.buffer, sizeof down.buffer}};
+    const size_t header = is_icmp(network) ? ICMP_HEADER : 0;
+    const char *message = input.buffer + input.start, *text = reply + header;
+    struct pollfd in = {fd, POLLIN, 0};
+    char call[64];
 
-    for (int tries = 0; tries < TRIES; tries++) {
-        long long deadline = deadline_from_now();
-        ssize_t n;
+    for (int tries = 0; tries < 3; tries++) {
+        last_activity = now_ms();
+        /* If there is no room for it, it is lost, as on the way. */
+        if (send_datagram(size) == -1 && !NOT_YET && errno != ENOBUFS)
+            return fail("send");
+        while (wait_for(&in, 1, timeout)) {
+            const ssize_t n = recv(fd, reply, sizeof reply, MSG_DONTWAIT);
+            const size_t got = n > (ssize_t)header ? (size_t)n - header : 0;
+            const bool echo = got == size && memcmp(text, message, size) == 0;
 
-        e->call = "send";
-        if (send_message(fd, out, deadline) == -1)
-            return -1;
-        e->call = "recv";
-        while (wait_for(fd, POLLIN, deadline)) {
-            n = readv(fd, in, 2);
-            if (n == (ssize_t)(header + size) &&
-                memcmp(down.buffer, message, size) == 0 &&
-                (header == 0 ||
-                 (reply.type == (ipv6 ? ECHO_REPLY_6 : ECHO_REPLY) &&
-                  reply.sequence == request.sequence)))
-                return 0;
+            if (n == -1 && NOT_YET)
+                continue;
             if (n == -1 && errno == EMSGSIZE)
-                break; /* a router says so; the next try goes in fragments */
-            if (n == -1 && !try_again())
-                return -1;
+                break; /* path MTU learned: next try is fragmented */
+            if (n == -1)
+                return fail("recv");
+            if (service == UNKNOWN)
+                service = echo ? ECHO : OTHER;
+            if (service == ECHO && !echo)
+                continue;
+            write_reply(text, got);
+            return 0;
         }
     }
+    snprintf(call, sizeof call, "message %u (%zu bytes): recv", number, size);
     errno = ETIMEDOUT;
-    return -1;
+    return fail(call);
 }
 
-/*
- * Exchanges a message, the `number`th, for its echo, or ends the program. Only
- * the first one tells whether anybody is there, for connect() sends nothing: if
- * not, it goes on to the next address, *info, and a new socket. Returns the
- * socket that is now in use; `name` tells its address.
- */
-static int deliver(struct endpoint *e, const struct addrinfo **info, int fd,
-                   char *name, char *message, size_t size,
-                   unsigned long long number)
+/* ---- Rare: an address of our own, ICMP ---------------------------------- */
+
+/* A unixgram server replies only to an address. Linux gives us one that is no
+ * file (autobind, unix(7)); elsewhere it is a file, to be removed. 0, or -1. */
+#ifdef __linux__
+static int bind_own_address(void)
 {
-    while (exchange(e, fd, message, size, number) == -1) {
-        if (errno == ETIMEDOUT)
-            errx(1, "%s: recv: no echo of message %llu (%zu bytes)", name,
-                 number, size);
-        if (errno != ECONNREFUSED || number > 1 || (*info)->ai_next == NULL)
-            err(1, "%s: %s", name, e->call);
-        close(fd);
-        *info = (*info)->ai_next;
-        fd = connect_first(e, info, name);
-    }
-    return fd;
+    return bind(fd, &(struct sockaddr){AF_UNIX, ""}, sizeof(sa_family_t));
+}
+#else
+static struct sockaddr_un own = {.sun_family = AF_UNIX};
+static char directory[] = "/tmp/echo-client.XXXXXX";
+
+static void remove_own_address(void)
+{
+    unlink(own.sun_path);
+    rmdir(directory);
 }
 
-/* Sends the input message by message, and writes each echo to the output. */
-static void echo_datagrams(struct endpoint *e, const struct addrinfo *info,
-                           int fd, char *name)
+static void on_signal(int number)
 {
-    for (unsigned long long number = 1;; number++) {
-        size_t size;
-
-        while ((size = next_size(e->network)) == 0 && !up.ended)
-            if (wait_for(STDIN_FILENO, POLLIN, -1) != 0)
-                read_input();
-        if (size == 0)
-            break;
-        fd = deliver(e, &info, fd, name, up.buffer + up.start, size, number);
-        up.start += size;
-        up.moved += size;
-        down.moved += size;
-        down.start = 0;
-        down.end = size;
-        while (down.start < down.end)
-            if (wait_for(STDOUT_FILENO, POLLOUT, -1) != 0)
-                write_output();
-    }
-    close(fd);
+    remove_own_address();
+    signal(number, SIG_DFL);
+    raise(number);
 }
 
-/* ---- Standard input to the server, its reply to standard output --------- */
-
-/* The conversation, from the first connect() to the last byte of output. */
-static int talk(struct endpoint *e)
+static int bind_own_address(void)
 {
-    const long long started = now_ns();
-    const struct addrinfo *info = e->addresses;
-    char name[ADDRESS_SIZE];
-    int fd = connect_first(e, &info, name), status = 0;
-    double seconds;
+    static const int numbers[] = {SIGHUP, SIGINT, SIGTERM};
 
-    if (verbose && isatty(STDIN_FILENO))
-        warnx("%s: connected; Ctrl-D ends the input", name);
-    if (e->network->type == SOCK_DGRAM)
-        echo_datagrams(e, info, fd, name);
-    else
-        status = converse(fd, e->network, name);
-    /* Some file systems tell only now that the disk is full. */
-    if (close(STDOUT_FILENO) == -1)
-        err(1, "standard output: close");
-    seconds = (double)(now_ns() - started) / 1e9;
-    if (verbose)
-        warnx("%s: sent %llu bytes, received %llu bytes in %.3f s, %.1f MB/s",
-              e->text, up.moved, down.moved, seconds,
-              (double)down.moved / 1e6 / seconds);
-    return status;
+    if (mkdtemp(directory) == NULL)
+        return -1;
+    snprintf(own.sun_path, sizeof own.sun_path, "%s/socket", directory);
+    atexit(remove_own_address);
+    for (int i = 0; i < 3; i++)
+        if (signal(numbers[i], on_signal) == SIG_IGN)
+            signal(numbers[i], SIG_IGN);
+    return bind(fd, (struct sockaddr *)&own, sizeof own);
+}
+#endif
+
+/* Like send(), but ICMP (RFC 792, RFC 4443) needs a header: the type, and what
+ * the kernel puts in. By that it knows our replies, which are all echoes. */
+static ssize_t send_datagram(size_t size)
+{
+    unsigned char header[ICMP_HEADER] = {network->domain == AF_INET ? 8 : 128};
+    const struct iovec parts[] = {{header, is_icmp(network) ? ICMP_HEADER : 0},
+                                  {input.buffer + input.start, size}};
+
+    return writev(fd, parts, 2);
 }
 
-/* ---- The load generator: nothing new about sockets, but SO_LINGER ------- */
+/* ---- The command line --------------------------------------------------- */
 
-/*
- * Each of a number of processes makes connections one after the other, and on
- * each of them round trips: it sends a message and takes the echo. All write
- * what they have counted to one file, each at its own place.
- */
-static long load_connections, load_clients = 1, load_rounds = 1;
-static size_t load_bytes = 64;
-static bool load_options; /* was any of these given? */
-static pid_t *load_pids;
-
-/*
- * Round trip times are counted in buckets, of 1 ns up to 64, then 32 of them for
- * each doubling: within 3 percent, which is enough, and an exact list would be
- * as long as the run. The longest one is kept as it is.
- */
-#define PER_DOUBLING ((size_t)32)
-#define BUCKETS      (60 * PER_DOUBLING)
-
-struct tally {
-    unsigned long long connections, rounds;
-    long long ns, longest; /* of the run so far; of a round trip */
-    unsigned long long histogram[BUCKETS];
-};
-
-/* The bucket for a time. */
-static size_t bucket_of(long long ns)
-{
-    size_t bits = (size_t)ns, shift = 0;
-
-    for (; bits >= 2 * PER_DOUBLING; bits /= 2)
-        shift++;
-    return shift * PER_DOUBLING + bits;
-}
-
-/* The time, in microseconds, rounded down to its bucket, within which a part of
- * all round trips keeps. */
-static double percentile(const struct tally *t, double part)
-{
-    unsigned long long seen = 0;
-    size_t i = 0;
-
-    for (; i < BUCKETS - 1; i++) {
-        seen += t->histogram[i];
-        if ((double)seen >= part * (double)t->rounds)
-            break;
-    }
-    if (i < 2 * PER_DOUBLING)
-        return (double)i / 1e3;
-    return (double)(i % PER_DOUBLING + PER_DOUBLING) *
-           (double)(1LL << (i / PER_DOUBLING - 1)) / 1e3;
-}
-
-/*
- * Fills the message with what no other message holds, so that an echo of the
- * wrong one is noticed: xorshift numbers (Marsaglia, 2003) from a seed.
- */
-static void fill_message(char *message, size_t size, unsigned long long seed)
-{
-    for (size_t i = 0; i < size; i += sizeof seed) {
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        memcpy(message + i, &seed,
-               size - i < sizeof seed ? size - i : sizeof seed);
-    }
-}
-
-/*
- * Sends a message on a connection, and takes its echo at the same time, for it
- * may be larger than all buffers on the way. Ends the program if the echo is
- * wrong or incomplete.
- */
-static void round_trip(int fd, const char *message, const char *name, int flags)
-{
-    size_t sent = 0, got = 0;
-
-    while (got < load_bytes) {
-        ssize_t n = sent < load_bytes
-                        ? send(fd, message + sent, load_bytes - sent, flags)
-                        : 0;
-
-        if (n == -1 && !try_again())
-            err(1, "%s: send", name);
-        if (n > 0)
-            sent += (size_t)n;
-        if (wait_for(fd, POLLIN | (sent < load_bytes ? POLLOUT : 0),
-                     deadline_from_now()) == 0)
-            give_up(name);
-        n = recv(fd, down.buffer, sizeof down.buffer, 0);
-        if (n == 0)
-            errx(1, "%s: recv: end of file after %zu of %zu bytes", name, got,
-                 load_bytes);
-        if (n == -1 && !try_again())
-            err(1, "%s: recv", name);
-        if (n > 0 && ((size_t)n > load_bytes - got ||
-                      memcmp(down.buffer, message + got, (size_t)n) != 0))
-            errx(1, "%s: recv: a wrong byte", name);
-        got += n > 0 ? (size_t)n : 0;
-    }
-}
-
-/* One process of the load: its share of connections, one after the other. */
-static void make_connections(struct endpoint *e, long process, long share,
-                             int results)
-{
-    const struct linger reset = {.l_onoff = 1, .l_linger = 0};
-    const struct addrinfo *info = e->addresses;
-    const off_t place = process * (off_t)sizeof(struct tally);
-    const long long started = now_ns();
-    unsigned long long seed = (unsigned long long)(process + 1) << 40;
-    char name[ADDRESS_SIZE], *message = malloc(load_bytes);
-    static struct tally t;
-    long long written = 0;
-
-    if (message == NULL)
-        err(1, "malloc");
-    while (t.connections < (unsigned long long)share) {
-        int fd = connect_first(e, &info, name);
-
-        for (long i = 1; i <= load_rounds; i++) {
-            long long ns;
-
-            fill_message(message, load_bytes, ++seed);
-            ns = now_ns();
-            if (e->network->type == SOCK_DGRAM)
-                fd = deliver(e, &info, fd, name, message, load_bytes,
-                             (unsigned long long)i);
-            else
-                round_trip(fd, message, name, end_mark(e->network));
-            ns = now_ns() - ns;
-            t.longest = ns > t.longest ? ns : t.longest;
-            t.histogram[bucket_of(ns)]++;
-            t.rounds++;
-        }
-        /* A connection that is closed in peace keeps its port for a minute,
-         * in TIME_WAIT, and there are some 28,000 ports. One that is reset does
-         * not, and nothing that we want is on its way any more. */
-        if (e->network->protocol == IPPROTO_TCP &&
-            setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset) == -1)
-            err(1, "%s: setsockopt", name);
-        close(fd);
-        t.connections++;
-        t.ns = now_ns() - started;
-        if (t.ns - written > PROGRESS_NS ||
-            t.connections == (unsigned long long)share) {
-            written = t.ns;
-            errno = ENOSPC; /* what it means if only a part is written */
-            if (pwrite(results, &t, sizeof t, place) != (ssize_t)sizeof t)
-                err(1, "results: pwrite");
-        }
-    }
-    free(message);
-}
-
-/* Adds up what the processes from `first` to before `last` have counted. */
-static struct tally add_up(int results, long first, long last)
-{
-    static struct tally sum, t;
-
-    memset(&sum, 0, sizeof sum);
-    for (long i = first; i < last; i++) {
-        memset(&t, 0, sizeof t); /* one that never wrote */
-        if (pread(results, &t, sizeof t, i * (off_t)sizeof t) == -1)
-            err(1, "results: pread");
-        sum.connections += t.connections;
-        sum.rounds += t.rounds;
-        sum.ns = t.ns > sum.ns ? t.ns : sum.ns;
-        sum.longest = t.longest > sum.longest ? t.longest : sum.longest;
-        for (size_t j = 0; j < BUCKETS; j++)
-            sum.histogram[j] += t.histogram[j];
-    }
-    return sum;
-}
-
-static void print_row(const char *label, const struct tally *t)
-{
-    double seconds = t->ns > 0 ? (double)t->ns / 1e9 : 1;
-
-    printf("%-7s %13.0f %13.0f %8.1f %8.1f %8.1f %8.1f\n", label,
-           (double)t->connections / seconds, (double)t->rounds / seconds,
-           (double)t->rounds * (double)load_bytes / 1e6 / seconds,
-           percentile(t, 0.5), percentile(t, 0.99), (double)t->longest / 1e3);
-}
-
-static void print_results(int results)
-{
-    struct tally t;
-    char label[24];
-
-    puts("client  connections/s round trips/s     MB/s   50% us   99% us  "
-         "100% us");
-    for (long i = 0; verbose && i < load_clients; i++) {
-        snprintf(label, sizeof label, "%ld", i + 1);
-        t = add_up(results, i, i + 1);
-        print_row(label, &t);
-    }
-    t = add_up(results, 0, load_clients);
-    print_row("all", &t);
-    if (fflush(stdout) == EOF || ferror(stdout))
-        err(1, "standard output: write");
-}
-
-/* Waits for all processes; meanwhile tells a terminal how far they are. */
-static int wait_for_clients(int results)
-{
-    const bool terminal = isatty(STDERR_FILENO);
-    int status, failed = 0;
-
-    for (long i = 0; i < load_clients;) {
-        pid_t pid = waitpid(load_pids[i], &status, terminal ? WNOHANG : 0);
-
-        if (pid > 0) {
-            i++;
-            failed |= status != 0;
-        } else if (pid == -1 && errno != EINTR) {
-            err(1, "waitpid");
-        } else if (pid == 0) {
-            (void)poll(NULL, 0, PROGRESS_NS / 1000000);
-            fprintf(stderr, "\r%llu of %ld connections",
-                    add_up(results, 0, load_clients).connections,
-                    load_connections);
-            fflush(stderr);
-        }
-    }
-    if (terminal)
-        fputs("\r\033[K", stderr); /* the line is wiped out again */
-    fflush(stderr);
-    return failed;
-}
-
-/* Runs the load, prints the results. Returns the exit status. */
-static int generate_load(struct endpoint *e)
-{
-    FILE *file = tmpfile();
-    int alive[2], failed;
-
-    if (file == NULL)
-        err(1, "tmpfile");
-    load_pids = calloc((size_t)load_clients, sizeof *load_pids);
-    if (load_pids == NULL)
-        err(1, "calloc");
-    if (pipe(alive) == -1)
-        err(1, "pipe");
-    for (long i = 0; i < load_clients; i++) {
-        switch (load_pids[i] = fork()) {
-        case -1:
-            err(1, "fork"); /* those that run end with us */
-        case 0:
-            /* Only the parent has this end now: the other is at end of file
-             * when the parent is gone. */
-            close(alive[1]);
-            parent_pipe = alive[0];
-            make_connections(e, i,
-                             load_connections / load_clients +
-                                 (i < load_connections % load_clients),
-                             fileno(file));
-            exit(0);
-        default:
-            break;
-        }
-    }
-    failed = wait_for_clients(fileno(file));
-    print_results(fileno(file));
-    free(load_pids);
-    return failed;
-}
-
-/* ---- Command line ------------------------------------------------------- */
-
-static _Noreturn void usage(FILE *out)
-{
-    /* clang-format off */
-    fputs(
+/* clang-format off */
+static const char help[] =
 "usage: client [-hv] [-w SECONDS] [ENDPOINT]\n"
-"       client -n CONNECTIONS [-c CLIENTS] [-r ROUNDS] [-s BYTES] [-v]\n"
-"              [-w SECONDS] [ENDPOINT]\n"
 "\n"
 "Sends standard input to a server, and its reply to standard output.\n"
 "\n"
-"  -h              print this\n"
-"  -v              print a summary at the end\n"
-"  -w SECONDS      give up when nothing is sent or received for so long; 0:\n"
-"                  never, as is usual for connections. Datagrams (1) are sent\n"
-"                  three times before that\n"
+"  -h          print this help\n"
+"  -v          report each address that is tried, and the rate at the end\n"
+"  -w SECONDS  give up when nothing was sent or received for that long; 0:\n"
+"              never. The default is 0, for datagrams 1: each is sent 3 times\n"
 "\n"
-"With -n, it puts a load on an echo server, checks every byte, and prints\n"
-"rates and the 50th, 99th and 100th percentile of the round trip times.\n"
-"\n"
-"  -n CONNECTIONS  make so many connections in all\n"
-"  -c CLIENTS      in so many processes at a time (1)\n"
-"  -r ROUNDS       with so many round trips on each (1)\n"
-"  -s BYTES        of so many bytes (64)\n"
-"  -v              print a line for each process, too\n"
-"\n"
-"An ENDPOINT is NETWORK[:ADDRESS]; without any: tcp\n"
-"  tcp, tcp4, tcp6, udp, udp4, udp6   [HOST:]PORT (7777)\n"
-"  mptcp, udplite                     the same\n"
-"  icmp, icmp6                        HOST: a kernel, which needs no server\n"
-"  unix, unixgram, unixpacket         PATH (NETWORK.sock)\n"
-"No HOST means this machine. To the networks that have messages, all but tcp,\n"
-"mptcp and unix, each line is one.\n",
-          out);
-    /* clang-format on */
-    if (fflush(out) == EOF || ferror(out))
-        err(1, "standard output: write");
-    exit(out == stdout ? 0 : 2);
-}
+"An ENDPOINT is [NETWORK:]ADDRESS. Without one: tcp\n"
+"  tcp, tcp4, tcp6, udp, udp4, udp6, mptcp   [HOST:]PORT (7777)\n"
+"  icmp, icmp6                               HOST: its kernel answers\n"
+"  unix, unixgram, unixpacket                PATH (NETWORK.sock)\n"
+"No HOST means loopback. Except with tcp, mptcp and unix, which are streams,\n"
+"each line is a message.\n";
+/* clang-format on */
 
-static _Noreturn void usage_error(const char *what, const char *reason)
+/* Sets the options. Returns the endpoint. */
+static const char *parse_options(int argc, char **argv)
 {
-    warnx("%s: %s", what, reason);
-    usage(stderr);
-}
-
-/* A number from the command line, or the end with what is wrong with it. */
-static int option_number(int option, long min, long max)
-{
-    long number = parse_number(optarg, min, max);
-
-    if (number == -1) {
-        warnx("-%c %s: not a whole number from %ld to %ld", option, optarg, min,
-              max);
-        usage(stderr);
-    }
-    return (int)number;
-}
-
-/* Sets what an option of the load generator says. */
-static void parse_load_option(int option)
-{
-    long number = option_number(option, 1, 1000000000);
-
-    load_options = true;
-    switch (option) {
-    case 'n':
-        load_connections = number;
-        break;
-    case 'c':
-        load_clients = number;
-        break;
-    case 'r':
-        load_rounds = number;
-        break;
-    default:
-        load_bytes = (size_t)number;
-    }
-}
-
-/* Sets what the options say. Returns the index of the endpoint. */
-static int parse_options(int argc, char **argv)
-{
+    const bool long_help = argc > 1 && strcmp(argv[1], "--help") == 0;
     int option;
 
-    if (argc > 1 && strcmp(argv[1], "--help") == 0)
-        usage(stdout);
-    while ((option = getopt(argc, argv, "hvw:n:c:r:s:")) != -1) {
-        switch (option) {
-        case 'h':
-            usage(stdout);
-        case 'v':
-            verbose = true;
-            break;
-        case 'w':
-            patience_ms = 1000L * option_number(option, 0, 1000000);
-            break;
-        case '?':
-            usage(stderr);
-        default:
-            parse_load_option(option);
+    while ((option = long_help ? 'h' : getopt(argc, argv, ":hvw:")) != -1) {
+        if (option == 'h') {
+            if (fputs(help, stdout) == EOF || fflush(stdout) == EOF)
+                err(1, "standard output: write");
+            exit(0);
         }
+        if (option == 'v')
+            verbose = true;
+        else if (option == 'w')
+            timeout = option_number(option, 0, 1000000);
+        else if (option == ':')
+            usage_error("option '-%c' needs a value", optopt);
+        else
+            usage_error("unknown option '-%c'", optopt);
     }
-    if (load_options && load_connections == 0)
-        usage_error("-c, -r, -s", "only with -n");
-    if (load_clients > load_connections)
-        load_clients = load_connections;
     if (argc - optind > 1)
-        usage_error(argv[optind + 1], "one endpoint is enough");
-    return optind;
-}
-
-int main(int argc, char **argv)
-{
-    static char line[BUFSIZ];
-    struct endpoint e;
-    int first, status;
-
-    if (hold_standard_descriptors() == -1)
-        return 1;
-    /* One write() a line: the lines of two processes do not mix. */
-    setvbuf(stderr, line, _IOLBF, sizeof line);
-    /* Without this, a write() to whoever is gone ends us without a word. */
-    signal(SIGPIPE, SIG_IGN);
-    /* If it is inherited as ignored, waitpid() finds nobody to wait for. */
-    signal(SIGCHLD, SIG_DFL);
-    first = parse_options(argc, argv);
-    if (parse_endpoint(first < argc ? argv[first] : "tcp", &e) == -1)
-        usage_error(e.text, e.reason);
-    if (e.network->type != SOCK_STREAM && load_bytes > MESSAGE_MAX)
-        usage_error(e.text, "a message has at most 65507 bytes");
-    if (patience_ms == -1)
-        patience_ms = e.network->type == SOCK_DGRAM ? 1000 : 0;
-    if (resolve_endpoint(&e, false) == -1)
-        errx(1, "%s: %s: %s", e.text, e.call, e.reason);
-    status = load_connections > 0 ? generate_load(&e) : talk(&e);
-    release_endpoint(&e);
-    return status;
+        usage_error("unexpected argument '%s' (an endpoint is tcp:HOST:PORT)",
+                    argv[optind + 1]);
+    return optind < argc ? argv[optind] : "tcp";
 }

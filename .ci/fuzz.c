@@ -1,18 +1,11 @@
 /*
  * fuzz.c - what must hold for any text and any address: a libFuzzer target for
- * parse_endpoint(), resolve_endpoint(), format_address() and parse_number().
- *
- * From the project's root; the corpus is copied, for the fuzzer adds to it:
- *
- *   clang -g -O1 -std=c11 -Wall -Wextra -fsanitize=fuzzer,address,undefined \
- *       -fno-sanitize-recover=all -o /tmp/fuzz .ci/fuzz.c
- *   cp -r .ci/corpus /tmp/corpus
- *   /tmp/fuzz -runs=200000 -max_total_time=20 -max_len=300 /tmp/corpus
+ * the functions of common.h. .ci/run compiles and runs it.
  */
-#define _POSIX_C_SOURCE 200809L /* the same as in common.h */
+#define _GNU_SOURCE
 #include <netdb.h>
 
-/* Nothing here asks a name server: a host is a literal address, or unknown. */
+/* Asks no name server: a host is a literal address, or unknown. */
 static int numeric_getaddrinfo(const char *host, const char *service,
                                const struct addrinfo *hints,
                                struct addrinfo **list)
@@ -28,146 +21,75 @@ static int numeric_getaddrinfo(const char *host, const char *service,
 
 #undef NDEBUG
 #include <assert.h>
-#include <limits.h>
 #include <stdint.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* Printed to a terminal, no address may give it orders. */
-static void check_text(const char *text)
+/* An address is printed without control characters, within its array. One that
+ * was printed can be read, and is then the same. */
+static void check_text(const struct network *n, const struct sockaddr *address,
+                       socklen_t len)
 {
+    char *text = malloc(ADDRESS_SIZE), again[ADDRESS_SIZE];
+    struct addrinfo *list;
+    struct endpoint e;
+
+    assert(text != NULL && format_address(text, n, address, len) == text);
     assert(memchr(text, '\0', ADDRESS_SIZE) != NULL);
-    for (; *text != '\0'; text++)
-        assert(!iscntrl((unsigned char)*text));
-}
-
-/* What parse_endpoint() promises, whatever the text. */
-static bool parse(const char *text, struct endpoint *e)
-{
-    int status = parse_endpoint(text, e);
-
-    assert(e->text == text && e->call == NULL && e->addresses == NULL);
-    if (status != 0) {
-        assert(status == -1 && e->reason != NULL && *e->reason != '\0');
-        return false;
+    for (const char *c = text; *c != '\0'; c++)
+        assert(!iscntrl((unsigned char)*c));
+    /* A path can fill its array, without a NUL; such an endpoint is refused. */
+    if (strstr(text, ":(unnamed)") == NULL &&
+        (n->domain != AF_UNIX || strlen(strchr(text, ':')) <= 108)) {
+        assert(parse_endpoint(&e, text) == NULL && e.network == n);
+        assert(resolve_endpoint(&e, &list) == NULL);
+        format_address(again, n, list->ai_addr, list->ai_addrlen);
+        assert(strcmp(again, text) == 0);
+        if (n->domain != AF_UNIX)
+            freeaddrinfo(list);
     }
-    assert(e->reason == NULL);
-    assert(strncmp(text, e->network->name, strlen(e->network->name)) == 0);
-    assert(*e->address != '\0');
-    assert(memchr(e->host, '\0', HOST_SIZE) != NULL);
-    if (e->network->domain == AF_UNIX)
-        assert(e->host[0] == '\0');
-    else if (isdigit((unsigned char)*e->address)) /* no service's name does */
-        assert(parse_number(e->address, 0, 65535) != -1);
-    return true;
-}
-
-/* What resolve_endpoint() promises, if parse_endpoint() was content. */
-static bool resolve(struct endpoint *e)
-{
-    const bool fits = strlen(e->address) < sizeof e->unix_address.sun_path;
-    int status = resolve_endpoint(e, true);
-
-    assert(e->network->domain != AF_UNIX || (status == 0) == fits);
-    if (status == 0) {
-        assert(e->addresses != NULL && e->reason == NULL);
-        return true;
-    }
-    assert(status == -1 && e->addresses == NULL);
-    assert(e->call != NULL && e->reason != NULL);
-    return false;
-}
-
-/* An address that is printed, and then read, is the same address. */
-static void check_round_trip(const struct network *network,
-                             const struct addrinfo *info)
-{
-    char text[ADDRESS_SIZE], path[sizeof(struct sockaddr_un)];
-    struct endpoint again;
-
-    assert(format_address(text, network, info->ai_addr, info->ai_addrlen) ==
-           text);
-    check_text(text);
-    assert(parse(text, &again) && again.network == network);
-    if (network->domain == AF_UNIX) {
-        strcpy(path, ((struct sockaddr_un *)info->ai_addr)->sun_path);
-        assert(info->ai_addrlen ==
-               offsetof(struct sockaddr_un, sun_path) + strlen(path) + 1);
-        for (char *c = path; *c != '\0'; c++)
-            if (iscntrl((unsigned char)*c))
-                *c = '?';
-        assert(strcmp(again.address, path) == 0);
-        return;
-    }
-    assert(resolve(&again) && again.addresses->ai_next == NULL);
-    assert(again.addresses->ai_addrlen == info->ai_addrlen);
-    assert(memcmp(again.addresses->ai_addr, info->ai_addr, info->ai_addrlen) ==
-           0);
-    release_endpoint(&again);
+    free(text);
 }
 
 static void check_endpoint(const char *text)
 {
+    const size_t path_max = sizeof((struct sockaddr_un *)0)->sun_path - 1;
+    struct addrinfo *list;
     struct endpoint e;
+    const char *problem = parse_endpoint(&e, text);
 
-    if (!parse(text, &e) || !resolve(&e))
+    assert(e.text == text && e.network != NULL);
+    if (problem != NULL) {
+        assert(*problem != '\0' && memchr(problem, '\0', 400) != NULL);
         return;
-    for (const struct addrinfo *i = e.addresses; i != NULL; i = i->ai_next) {
-        assert(e.network->domain == AF_UNSPEC
-                   ? i->ai_family == AF_INET || i->ai_family == AF_INET6
-                   : i->ai_family == e.network->domain);
-        assert(i->ai_socktype == e.network->type);
-        check_round_trip(e.network, i);
     }
-    release_endpoint(&e);
-    assert(e.addresses == NULL);
+    assert(*e.port != '\0' && memchr(e.copy, '\0', HOST_SIZE) != NULL);
+    if (e.network->domain == AF_UNIX)
+        assert(*e.host == '\0' && strlen(e.port) <= path_max);
+    if (resolve_endpoint(&e, &list) != NULL)
+        return;
+    for (const struct addrinfo *i = list; i != NULL; i = i->ai_next)
+        if (e.network->domain != AF_UNIX)
+            check_text(e.network, i->ai_addr, i->ai_addrlen);
+    if (e.network->domain != AF_UNIX)
+        freeaddrinfo(list);
 }
 
 /* An address from outside: its family is the socket's, all else is anything. */
-static void check_address(const struct network *network, sa_family_t family,
+static void check_address(const struct network *n, sa_family_t family,
                           const uint8_t *data, size_t size)
 {
-    struct sockaddr *address = malloc(size); /* no byte more: ASan watches */
-    char *text = malloc(ADDRESS_SIZE), again[ADDRESS_SIZE];
-    struct endpoint e;
+    struct sockaddr *address = malloc(sizeof(struct sockaddr_storage));
+    const size_t max = sizeof(struct sockaddr_storage);
 
-    assert(address != NULL && text != NULL);
-    memcpy(address, data, size);
-    if (size >= sizeof address->sa_family)
-        address->sa_family = family;
-    assert(format_address(text, network, address, (socklen_t)size) == text);
-    check_text(text);
-    if (strstr(text, ":(unnamed)") == NULL) {
-        assert(parse(text, &e) && e.network == network);
-        if (network->domain != AF_UNIX) {
-            assert(resolve(&e) && e.addresses->ai_next == NULL);
-            format_address(again, network, e.addresses->ai_addr,
-                           e.addresses->ai_addrlen);
-            assert(strcmp(again, text) == 0);
-            release_endpoint(&e);
-        }
-    }
-    free(text);
+    assert(address != NULL);
+    memset(address, 'x', max);
+    memcpy(address, data, size < max ? size : max);
+    address->sa_family = family;
+    if (n->domain == AF_UNIX && size > sizeof(struct sockaddr_un))
+        size = sizeof(struct sockaddr_un);
+    check_text(n, address, (socklen_t)(size < max ? size : max));
     free(address);
-}
-
-/* parse_number() once more, in other words. */
-static void check_number(const char *text, long min, long max)
-{
-    long expected = 0;
-
-    for (const char *c = text; *c != '\0'; c++) {
-        if (*c < '0' || *c > '9') {
-            expected = -1;
-            break;
-        }
-        expected = expected > (LONG_MAX - (*c - '0')) / 10
-                       ? LONG_MAX /* and there it stays */
-                       : expected * 10 + (*c - '0');
-    }
-    if (*text == '\0' || expected < min || expected > max)
-        expected = -1;
-    assert(parse_number(text, min, max) == expected);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -178,18 +100,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memcpy(text, data, size);
     text[size] = '\0';
     check_endpoint(text);
-    check_number(text, 0, 1000000);
-    check_number(text, 1, 1000000000);
-    check_number(text, 1, LONG_MAX);
     for (size_t i = 0; i < sizeof networks / sizeof *networks; i++) {
         const struct network *n = &networks[i];
 
-        if (n->domain == AF_UNSPEC) {
+        if (n->domain == AF_UNSPEC)
             check_address(n, AF_INET, data, size);
-            check_address(n, AF_INET6, data, size);
-        } else {
-            check_address(n, (sa_family_t)n->domain, data, size);
-        }
+        check_address(n, n->domain ? (sa_family_t)n->domain : AF_INET6, data,
+                      size);
     }
     free(text);
     return 0;

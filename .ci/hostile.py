@@ -1,557 +1,628 @@
 #!/usr/bin/env python3
-"""What a plain shell cannot do to the server and the client: odd datagrams, descriptors that nobody asked for,
-urgent data, connections that are reset, children that are killed, signals by the thousand, limits, crowds, servers
-that answer wrongly. From the project's root, after make."""
-import array, atexit, os, pty, re, resource, select, signal, socket, struct, subprocess, sys, tempfile, threading, time
-
-root = os.getcwd()
-os.chdir(tempfile.mkdtemp())
+"""What a shell cannot do to the server and the client: odd datagrams, resets, killed and stopped children, limits,
+crowds, servers that answer wrongly, terminals, odd surroundings. Run it from the project's root, after make.
+usage: hostile.py [WORD...]  runs only the groups whose names contain a WORD. PROGRAMS=DIR: tests the programs there"""
+import array, collections, ctypes, fcntl, os, pty, random, re, resource, select, shutil, signal, socket, struct
+import subprocess, sys, tempfile, threading, time
+programs, here = os.path.abspath(os.environ.get("PROGRAMS", ".")), "127.0.0.1"
 passed = failed = 0
-
-
+started = []  # the processes that the current group started
+PR_SET_CHILD_SUBREAPER, SO_TIMESTAMP, IP_RECVORIGDSTADDR, IP_RECVERR = 36, 29, 20, 11
 def check(name, ok):
     global passed, failed
-    passed, failed = passed + bool(ok), failed + (not ok)
-    print("ok     " if ok else "FAILED ", name, flush=True)
-
+    passed, failed = passed + bool(ok), failed + (not ok); print("ok     " if ok else "FAILED ", name, flush=True)
+def until(condition, seconds=5):
+    """Waits until the condition holds. Returns whether it did in time."""
+    end = time.time() + seconds
+    while not condition():
+        if time.time() > end: return False
+        time.sleep(0.01)
+    return True
+def start(*command, **more):
+    started.append(subprocess.Popen(command, **more))
+    return started[-1]
+def run(*command, data=b"", wait=20, **more):
+    """Runs a command. Returns its status, its output and its errors."""
+    pipe = subprocess.PIPE; process = start(*command, **{"stdin": pipe, "stdout": pipe, "stderr": pipe, **more})
+    out, error = process.communicate(data or None, timeout=wait)
+    return process.returncode, out, error.decode()
+def client(*args, **more): return run(f"{programs}/client", *args, **more)
+def echoed(at, data=b"some text\n" * 1000): return client("-w", "5", at, data=data) == (0, data, "")
+def children_of(pid):
+    lists = [open(f"/proc/{pid}/task/{task}/children").read() for task in os.listdir(f"/proc/{pid}/task")]
+    return [int(child) for child in " ".join(lists).split()]
+def sockets(pid): return sum("socket" in os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd"))
+def stat(pid):
+    try: return open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()
+    except OSError: return ["Z"] + ["0"] * 20
+def alive(pid): return stat(pid)[0] != "Z"
+def kill(pids, *numbers, pause=0.3):
+    for number in numbers:
+        for pid in filter(alive, pids): os.kill(pid, number)
+        time.sleep(pause)
+def spins(*pids):
+    before = sum(int(n) for pid in pids for n in stat(pid)[11:13]); time.sleep(1)
+    return sum(int(n) for pid in pids for n in stat(pid)[11:13]) - before > 25  # of 100
 
 class Server:
-    count = 0
-
-    def __init__(self, *args, limits={}):
-        def set_limits():
-            for which, value in limits.items():
-                resource.setrlimit(which, (value, value))
-
-        Server.count += 1
-        self.log = f"log{Server.count}"
-        self.process = subprocess.Popen([f"{root}/server", *args], stderr=open(self.log, "w"), preexec_fn=set_limits)
-        atexit.register(self.process.kill)
-        while "listening" not in self.text() and self.process.poll() is None:
-            time.sleep(0.02)
-        time.sleep(0.05)
-
-    def text(self):
-        return open(self.log).read()
-
-    def port(self, network):
-        return int(re.search(network + r":[^\s]*:(\d+)\n", self.text()).group(1))
-
-    def descriptors(self):
-        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
-
-    def children(self):
-        return list(map(int, open(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read().split()))
-
-    def ticks(self):
-        return sum(map(int, open(f"/proc/{self.process.pid}/stat").read().split()[13:15]))
-
-    def stop(self):
-        self.process.terminate()
-        return self.process.wait(10)
-
-
-def reply(sock, wait=0.3):
-    sock.settimeout(wait)
+    """A server that has announced its sockets. As a context it is ended, and how it ends is checked."""
+    def __init__(self, *args, limits={}, before=(), ignore=(), env={}, user=None, **more):
+        def prepare():
+            for number in ignore: signal.signal(number, signal.SIG_IGN)
+            if user: os.setgroups([]); os.setuid(user)
+            for which, value in limits.items(): resource.setrlimit(which, (value, resource.getrlimit(which)[1]))
+        self.log = tempfile.mkstemp(dir=".", prefix="log")[1]
+        with open(self.log, "w") as log:
+            self.process = start(*before, f"{programs}/server", *args, stderr=log, preexec_fn=prepare,
+                                 env={**os.environ, **env}, **more)
+        self.pid = self.process.pid; until(lambda: "listening" in self.text() or self.process.poll() is not None, 10)
+        until(lambda: self.process.poll() is not None or len(self.children()) >= self.text().count("listening"))
+    def text(self): return open(self.log).read()
+    def at(self, network): return re.search(f"listening on ({network}:.*)", self.text())[1]
+    def port(self, network="tcp4"): return int(self.at(network).rpartition(":")[2])
+    def connect(self, network="tcp4", buffer=None):
+        kind = {"unixpacket": socket.SOCK_SEQPACKET, "udp4": socket.SOCK_DGRAM}.get(network, socket.SOCK_STREAM)
+        s = socket.socket(socket.AF_UNIX if network.startswith("unix") else socket.AF_INET, kind)
+        if buffer: s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        s.settimeout(10); s.connect(network + ".sock" if network.startswith("unix") else (here, self.port(network)))
+        return s
+    def children(self): return children_of(self.pid)
+    def spins(self): return spins(self.pid, *self.children())
+    def ends(self, *numbers, seconds=8):
+        """Sends signals and waits for the end. Returns whether it has status 0, and no process is left."""
+        family = self.children(); kill([self.pid], *numbers, pause=0)
+        return self.process.wait(seconds) == 0 and until(lambda: not any(map(alive, family)), 1)
+    def __enter__(self): return self
+    def __exit__(self, kind, *_):
+        if kind is None: check("the server ends with status 0 and leaves no process", self.ends(signal.SIGTERM))
+def receive(s, wait=5.0):
+    """Returns a piece; None if nothing came in time; "reset"."""
+    s.settimeout(wait)
+    try: return s.recv(1 << 20)
+    except socket.timeout: return None
+    except ConnectionResetError: return "reset"
+def receive_all(s):
+    """Returns what came, and how it ended: b"" is the end of file."""
+    data = b""
+    while isinstance(piece := receive(s, 10), bytes) and piece: data += piece
+    return data, piece
+def answers(s, data=b"ping"):
     try:
-        return sock.recv(100000)
-    except socket.timeout:
-        return None
-
-
-server = Server("udp4:*:0", "udp6:*:0", "unixgram", "unix", "unixpacket", "tcp4:0")
-port, here = server.port("udp4"), "127.0.0.1"
-
-# Datagrams.
-s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-for size in (0, 1, 1472, 1473, 65507):
-    message = os.urandom(size)
-    s.sendto(message, (here, port))
-    check(f"udp: {size} bytes", reply(s, 2) == message)
-s.connect(("127.1.2.3", port))
-s.send(b"x")
-check("udp: the reply comes from the address that was asked", reply(s, 2) == b"x")
-s6 = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
-s6.sendto(b"x", ("::1", server.port("udp6")))
-check("udp: over IPv6, too", reply(s6, 2) == b"x")
-if os.geteuid() == 0:
-    low = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    low.bind((here, 1023))
-    low.sendto(b"x", (here, port))
-    check("udp: no reply to a port below 1024", reply(low) is None)
-own = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-try:
-    own.bind(("127.9.9.9", port))
-except OSError:
-    own = None  # the server, on every interface, has it
-check("udp: nobody else takes the port", own is None)
-
-other = Server("udp4:0")
-number = other.port("udp4")
-same = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-same.bind(("127.0.0.2", number))
-same.sendto(b"x", (here, number))
-check("udp: no reply to the server's own port on another machine", reply(same) is None)
-check("and the log says why", "no reply to udp4:127.0.0.2:" in other.text())
-check("the server ends with status 0", other.stop() == 0)
-
-nameless = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-nameless.sendto(b"nobody to answer", "unixgram.sock")
-g = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-g.bind("me")
-for size in (0, 1, 100000):
-    message = os.urandom(size)
-    g.sendto(message, "unixgram.sock")
-    check(f"unixgram: {size} bytes", reply(g, 2) == message)
-abstract = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-abstract.bind(f"\0echo-test-{os.getpid()}")
-abstract.sendto(b"x", "unixgram.sock")
-check("unixgram: a sender whose name is in no file system", reply(abstract, 2) == b"x")
-before = server.descriptors()
-for _ in range(20):
-    try:
-        g.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0] * 20))], 0, "unixgram.sock")
-        reply(g)
-    except PermissionError:  # on Linux from 6.16 on
-        pass
-check("unixgram: descriptors that are sent along are not kept", server.descriptors() == before)
-
-
-def lingering():
-    """A socket that the last close() waits for: it has sent what nobody takes, and lingers."""
-    listener = socket.create_server((here, 0))
-    s = socket.create_connection(listener.getsockname())
-    s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 10))
+        s.sendall(data)
+        return receive(s) == data
+    except OSError: return False
+def bound(address="", family=socket.AF_UNIX, to=None):
+    s = socket.socket(family, socket.SOCK_DGRAM); s.bind(address)
+    if to: s.connect(to)
+    return s
+def fill(s, data=bytes(1 << 16)):
+    """Sends until the buffers on the way are full."""
     s.setblocking(False)
     try:
-        while True:
-            s.send(bytes(1 << 20))
-    except BlockingIOError:
-        return s, listener
+        while True: s.send(data)
+    except BlockingIOError: return s
+def reset(s):
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)); s.close()
 
+class Load:
+    """Threads of clients that come again and again, until stop() returns how many ended in which way."""
+    def __init__(self, make, threads=8, hold=0):
+        self.make, self.hold, self.ends, self.going = make, hold, collections.Counter(), True
+        self.threads = [threading.Thread(target=self.loop, daemon=True) for _ in range(threads)]
+        for thread in self.threads: thread.start()
+    def one(self):
+        data = os.urandom(3000)
+        try:
+            with self.make() as s:
+                s.sendall(data); time.sleep(self.hold); s.shutdown(socket.SHUT_WR); got = receive_all(s)
+        except OSError as e:
+            return "not connected" if isinstance(e, (ConnectionRefusedError, FileNotFoundError)) else "reset"
+        return "served" if got == (data, b"") else "short" if got[1] == b"" else str(got[1])
+    def loop(self):
+        while self.going: self.ends[self.one()] += 1
+    def stop(self, seconds=0):
+        time.sleep(seconds); self.going = False
+        for thread in self.threads: thread.join(30)
+        return dict(self.ends)
 
-def send_last_copy(sock, address):
-    held, listener = lingering()
-    try:
-        if address:
-            sock.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [held.fileno()]))], 0, address)
-        else:
-            sock.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [held.fileno()]))])
-    except PermissionError:
-        pass
-    threading.Thread(target=held.close, daemon=True).start()  # perhaps it is we who have to wait
-    return listener
+# ---- Datagrams
 
-
-try:
-    socket.socket(socket.AF_UNIX).setsockopt(socket.SOL_SOCKET, 83, 0)
-    os.kill(server.process.pid, signal.SIGSTOP)
-    keep = [send_last_copy(g, "unixgram.sock")]
-    time.sleep(0.2)
-    os.kill(server.process.pid, signal.SIGCONT)
-    g.settimeout(2)
-    g.sendto(b"after it", "unixgram.sock")
-    answers = [reply(g, 2), reply(g, 0.2)]
-    check("unixgram: a descriptor that takes long to close holds up nobody", b"after it" in answers)
-except OSError:
-    print("SKIP    unixgram: a descriptor that takes long to close: this kernel has no remedy")
-os.mkdir("elsewhere")
-home = os.getcwd()
-os.chdir("elsewhere")
-loop = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-loop.bind("unixgram.sock")  # a name that is the server's own, where that looks it up
-loop.sendto(b"loop", "../unixgram.sock")
-os.chdir(home)
-time.sleep(0.2)
-ticks = server.ticks()
-time.sleep(0.5)
-check("unixgram: the server does not answer itself", server.ticks() - ticks < 5)
-full = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-full.bind("full")
-full.settimeout(1)
-for _ in range(100):
-    try:
-        full.sendto(b"x", "unixgram.sock")
-    except OSError:
-        break
-g.sendto(b"still there", "unixgram.sock")
-check("unixgram: a peer whose queue is full holds up nobody", reply(g, 2) == b"still there")
-
-# Connections.
-address = (here, server.port("tcp4"))
-c = socket.create_connection(address)
-c.send(b"ab")
-c.send(b"!", socket.MSG_OOB)
-c.send(b"cd")
-c.shutdown(socket.SHUT_WR)
-data = b""
-while piece := c.recv(100):
-    data += piece
-check("tcp: the urgent byte comes back in its place", data == b"ab!cd")
-os.kill(server.process.pid, signal.SIGSTOP)
-c = socket.create_connection(address)
-for byte in (b"a", b"b", b"c"):
-    c.send(byte, socket.MSG_OOB)
-    time.sleep(0.05)
-os.kill(server.process.pid, signal.SIGCONT)
-c.shutdown(socket.SHUT_WR)
-data = b""
-while piece := c.recv(100):
-    data += piece
-check("tcp: urgent bytes from before there was a child, too", data == b"abc")
-for i in range(200):
-    c = socket.create_connection(address)
-    if i % 2:
-        c.send(b"x" * 10000)
-    c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    c.close()
-c = socket.create_connection(address)
-c.send(b"after 200 resets")
-check("tcp: 200 clients that reset harm nobody", reply(c, 5) == b"after 200 resets")
-c.close()
-p = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-p.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1000000)
-p.connect("unixpacket.sock")
-for size in (1, 65507, 200000):
-    message = os.urandom(size)
-    p.send(message)
-    p.settimeout(5)
-    check(f"unixpacket: {size} bytes in one piece", p.recv(1000000) == message)
-try:
-    p.send(os.urandom(262145))
-    check("unixpacket: what does not fit is not echoed in part", p.recv(1000000) == b"")
-except ConnectionResetError:
-    check("unixpacket: what does not fit is not echoed in part", True)
-except OSError:
-    print("SKIP    unixpacket: the system takes no message of 256 KiB")
-
-check("the server ends with status 0", server.stop() == 0)
-
-# Children are killed all the time, or stopped and continued: only their own clients notice.
-server = Server("tcp4:0")
-address = (here, server.port("tcp4"))
-
-
-def clients(seconds):
-    """Eight threads of clients, for so long. Each item of the result is a client that did not get its echo."""
-    end, failures = time.time() + seconds, []
-
-    def run():
-        while time.time() < end:
-            message, got = os.urandom(3000), b""
+def group_udp():
+    with Server("udp4:*:0", "udp6:*:0") as server:
+        port, s = server.port("udp4"), server.connect("udp4")
+        check("UDP echoes 0, 1, 1472, 1473 and 65507 bytes", all(
+            answers(s, os.urandom(n)) for n in (1, 1472, 1473, 65507)) and s.send(b"") == 0 and receive(s) == b"")
+        s.connect(("127.1.2.3", port))
+        check("a UDP reply comes from the address that the client sent to", answers(s))
+        check("UDP echoes over IPv6", answers(bound(("::1", 0), socket.AF_INET6, ("::1", server.port("udp6")))))
+        for low_port in range(1023, 900, -1):
             try:
-                with socket.create_connection(address, 5) as c:
-                    c.settimeout(5)
-                    c.sendall(message)
-                    c.shutdown(socket.SHUT_WR)
-                    while piece := c.recv(65536):
-                        got += piece
+                low = bound((here, low_port), socket.AF_INET, (here, port))
+                break
             except OSError:
-                pass
-            if got != message:
-                failures.append(got)
-
-    threads = [threading.Thread(target=run) for _ in range(8)]
-    for t in threads:
-        t.start()
-    return threads, failures
-
-
-def signal_children(*numbers):
-    """To the oldest child, over and over, for two seconds. Returns how many signals and how many clients failed."""
-    threads, failures = clients(2)
-    sent = 0
-    while any(t.is_alive() for t in threads):
-        for child in server.children()[:1]:
-            for number in numbers:
-                os.kill(child, number)  # it is there, dead or alive, until its parent has waited for it
-                time.sleep(0.02)
-            sent += 1
-    return sent, len(failures)
-
-
-for number in signal.SIGKILL, signal.SIGSEGV:
-    sent, noticed = signal_children(number)
-    check(f"{sent} children ended by {number.name}: {noticed} clients noticed", sent > 20 and noticed <= sent)
-sent, noticed = signal_children(signal.SIGSTOP, signal.SIGCONT)
-check(f"{sent} times a child is stopped for a moment: no client noticed", sent > 10 and noticed == 0)
-
-# Harmless signals interrupt every call, in parent, child and client; no byte is lost.
-open("big", "wb").write(os.urandom(50_000_000))
-before = set(server.children())
-transfer = subprocess.Popen([f"{root}/client", f"tcp4:{here}:{address[1]}"], stdin=open("big"), stdout=open("back", "wb"))
-sent = 0
-while transfer.poll() is None:
-    for process in [server.process.pid, *server.children(), transfer.pid]:
-        os.kill(process, (signal.SIGCHLD, signal.SIGWINCH, signal.SIGURG, signal.SIGCONT)[sent % 4])
-        sent += 1
-check(f"{sent} harmless signals during a transfer: not a byte is wrong",
-      sent > 1000 and transfer.wait() == 0 and open("big", "rb").read() == open("back", "rb").read())
-check("the server ends with status 0", server.stop() == 0)
-
-
-# Limits and crowds.
-def load(*args):
-    return subprocess.run([f"{root}/client", "-w", "20", *args], stdout=subprocess.DEVNULL, timeout=60).returncode == 0
-
-
-server = Server("unix", limits={resource.RLIMIT_NOFILE: 12})
-check("12 descriptors: all are served", load("-n", "200", "-c", "20", "unix"))
-check("the server ends with status 0", server.stop() == 0)
-if os.geteuid() == 0:
-    os.chmod(".", 0o777)
-    server = Server("-u", "nobody", "tcp4:0", "unix", limits={resource.RLIMIT_NPROC: 3})
-    check("3 processes: all are served", load("-n", "200", "-c", "20", "unix"))
-    check("and the log says so", "fork: Resource temporarily unavailable; trying again" in server.text())
-    check("the server ends with status 0", server.stop() == 0)
-    # Ended while a connection is accepted, and no child can be had for it.
-    server = Server("-u", "nobody", "-k", "0", "unix", limits={resource.RLIMIT_NPROC: 2})
-    crowd = [socket.socket(socket.AF_UNIX) for _ in range(5)]
-    for c in crowd:
-        c.connect("unix.sock")
-    time.sleep(0.5)
-    check("2 processes: the server ends with status 0", server.stop() == 0)
-    check("and nobody waits", len(select.select(crowd, [], [], 1)[0]) == len(crowd))  # end of file, or reset
-server = Server("unix", limits={resource.RLIMIT_AS: 8 << 20})
-check("8 MiB of memory: all are served", load("-n", "200", "-c", "20", "unix"))
-check("the server ends with status 0", server.stop() == 0)
-got = subprocess.run(["sh", "-c", f"ulimit -v 8192; exec {root}/server -m 1000000 unix"], capture_output=True, text=True)
-check("too little memory to start", (got.returncode, got.stderr) == (1, "server: calloc: Cannot allocate memory\n"))
-server = Server("-k", "1000000", "-m", "1000000", "-t", "1000000", "unix")
-check("the largest values of all options", load("-n", "20", "-c", "2", "-w", "1000000", "unix"))
-check("the server ends with status 0", server.stop() == 0)
-
-# Who takes nothing: what is meant for it is dropped after -t seconds, and a client that is cut off notices.
-def deaf(size, half_close):
-    c = socket.socket()
-    c.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    c.connect(address)
-    c.setblocking(False)
+                pass  # another program has it
+        check("a sender with a port below 1024 gets no reply", low.send(b"x") and receive(low, 0.3) is None)
+        check("the log names the sender that got no reply", f"no reply to udp4:{here}:{low_port}" in server.text())
+        own = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        check("no other program can take the server's UDP port", own.connect_ex((here, port)) or not quiet(
+            lambda: own.bind(("127.9.9.9", port))))
+    with Server("udp4:0") as server:
+        port = server.port("udp4"); same = bound(("127.0.0.2", port), socket.AF_INET, (here, port))
+        check("a sender at the server's own port on another host gets no reply", same.send(b"x") and same.send(
+            b"x") and receive(same, 0.3) is None and server.text().count("no reply to") == 1)
+def quiet(call):
+    """Returns whether the call works."""
     try:
-        while size > 0:
-            size -= c.send(bytes(size))
-    except BlockingIOError:
-        pass
-    if half_close:
+        call()
+        return True
+    except OSError: return False
+
+def group_unixgram():
+    with Server("unixgram") as server:
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b"no address", "unixgram.sock")
+        s = bound("me", to="unixgram.sock"); s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1000000)
+        check("unixgram echoes 200,000 bytes in one piece", answers(s, b"x") and answers(s, os.urandom(200000)))
+        check("unixgram does not echo a part of a message that is too large",
+              s.send(bytes(262145)) and receive(s, 0.5) is None and answers(s))
+        check("unixgram answers an abstract address", answers(bound(f"\0hostile{os.getpid()}", to="unixgram.sock")))
+        (child,) = server.children(); before = os.listdir(f"/proc/{child}/fd")
+        for _ in range(20):
+            s.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0] * 20))]); receive(s)
+        check("unixgram keeps no descriptor that a client sends along", os.listdir(f"/proc/{child}/fd") == before)
+        full = bound("full"); full.settimeout(0.2)
+        quiet(lambda: [full.sendto(b"x", "unixgram.sock") for _ in range(1000)])
+        check("a client that takes no replies holds up no other client", answers(s))
+        os.mkdir("elsewhere"); os.chdir("elsewhere")
+        bound("unixgram.sock").sendto(b"loop", "../unixgram.sock")  # a name that is the server's own where it looks
+        os.chdir("..")
+        check("unixgram does not answer itself", not server.spins() and answers(s))
+    check("the server removes its socket file", not os.path.exists("unixgram.sock"))
+
+def group_links():
+    a, b, c = (f"hostile-{x}{os.getpid()}" for x in "src")  # the server, the router, the client
+    def ip(*commands):
+        for command in commands: subprocess.run(["ip", *command.split()], check=True, timeout=10)
+    for ns in a, b, c: ip(f"netns add {ns}", f"-n {ns} link set lo up")
+    try:
+        subprocess.run(["ip", "netns", "exec", b, "sh", "-c", "cd /proc/sys/net; echo 1 >ipv4/ip_forward; echo 1 >ipv6/"
+                        "conf/all/forwarding; for i in all default; do echo 0 >ipv4/conf/$i/rp_filter; done"])
+        # Two links between server and router, one to the client. The client's datagrams come over link 1; the server's
+        # route back leads over link 2.
+        for i, ns in (1, a), (2, a), (3, c):
+            ip(f"-n {ns} link add l{i} type veth peer name l{i} netns {b}")
+            for end, host in (1, ns), (2, b):
+                ip(f"-n {host} addr add 10.99.{i}.{end}/24 dev l{i}", f"-n {host} link set l{i} up",
+                   f"-n {host} addr add fd99:{i}::{end}/64 dev l{i} nodad")
+        for i, ns in (2, a), (3, c):
+            ip(f"-n {ns} route add default via 10.99.{i}.2", f"-n {ns} route add default via fd99:{i}::2")
+        time.sleep(2.5)  # until the link-local addresses have passed duplicate address detection
+        server = Server("udp:*:7777", before=("ip", "netns", "exec", a))
+        got = run("ip", "-n", a, "-6", "addr", "show", "dev", "l1", "scope", "link")[1].decode()
+        local = re.search(r"inet6 (fe80\S*)/", got)[1]
+        for name, ns, address in (("IPv4: the route back leads over another link", c, "10.99.1.1"),
+                                  ("IPv6: the route back leads over another link", c, "[fd99:1::1]"),
+                                  ("IPv6: a link-local address", b, f"[{local}%l1]")):
+            got = run("ip", "netns", "exec", ns, f"{programs}/client", f"udp:{address}:7777", data=b"x\n")
+            check(f"udp:* answers over {name}", got == (0, b"x\n", ""))
+        check("the server on two links ends with status 0", server.ends(signal.SIGTERM))
+    finally: ip(*(f"netns del {ns}" for ns in (a, b, c)))
+
+# ---- Sockets that another program has opened
+def adopt(*sockets):
+    """A server for these sockets, started as systemd does."""
+    moved = [fcntl.fcntl(s, fcntl.F_DUPFD, 60) for s in sockets]
+    script = "".join(f"exec {3 + i}<&{fd} {fd}<&-; " for i, fd in enumerate(moved)) + 'export LISTEN_PID=$$; exec "$@"'
+    server = Server(before=("bash", "-c", script, "sh"), env={"LISTEN_FDS": str(len(sockets))}, pass_fds=moved)
+    for fd in moved: os.close(fd)
+    until(lambda: server.text().count("listening") == len(sockets) or server.process.poll() is not None, 2)
+    return server
+
+def group_adopted():
+    for name, level, option in (("timestamps", socket.SOL_SOCKET, SO_TIMESTAMP), ("IP_RECVERR", 0, IP_RECVERR),
+                                ("the original address", 0, IP_RECVORIGDSTADDR)):
+        u = bound((here, 0), socket.AF_INET); u.setsockopt(level, option, 1)
+        with adopt(u) as server:
+            s = bound((here, 0), socket.AF_INET, u.getsockname())
+            check(f"an adopted UDP socket with {name} answers", answers(s))
+            if option == IP_RECVERR:
+                for _ in range(5):  # who is gone before the reply comes: an error for the socket
+                    bound((here, 0), socket.AF_INET, u.getsockname()).send(b"x")
+                check("an adopted UDP socket with IP_RECVERR does not make the server spin", not server.spins())
+                quiet(lambda: socket.socket(fileno=os.dup(u.fileno())).shutdown(socket.SHUT_RD))
+                check("an adopted UDP socket that is shut down does not make the server spin", not server.spins())
+    dead, live = socket.create_server((here, 0)), socket.create_server((here, 0)); live.setblocking(False)
+    with adopt(dead, live) as server:
+        dead.shutdown(socket.SHUT_RD)
+        check("an adopted listener that is shut down does not make the server spin", not server.spins())
+        at = f"tcp4:{here}:{live.getsockname()[1]}"
+        check("the other adopted listener, which is non-blocking, is served", all([echoed(at) for _ in range(10)]))
+        check("the log reports the trouble once", re.findall("(.*): accept: .*trying again", server.
+              text()) == [f"server: tcp:{here}:{dead.getsockname()[1]}"])
+    for name, s, says in (("that is a connection", socket.create_connection(live.getsockname()), ": listen: "),
+                          ("of another family", socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM), "unknown kind")):
+        server = adopt(s)
+        check(f"a socket {name} is refused", server.process.wait(5) == 1 and says in server.text())
+
+def group_handover():
+    tcp, unix = socket.create_server((here, 0), backlog=4096), socket.socket(socket.AF_UNIX)
+    unix.bind("unix.sock"); unix.listen(4096); server = adopt(tcp, unix)
+    loads = [Load(lambda: Server.connect(server, "unix"), 3), 
+          Load(lambda: socket.create_connection(tcp.getsockname()), 3)]
+    good = True
+    for i in range(40):  # by turns a new server comes before the old one leaves, or after it
+        if i % 2: good &= server.ends(signal.SIGTERM)
+        new = adopt(tcp, unix); good &= bool(i % 2) or server.ends(signal.SIGTERM); server = new
+    ends = [load.stop() for load in loads]
+    check(f"40 servers in turn at the same sockets lose no connection {ends}", good and all(
+        list(e) == ["served"] for e in ends))
+    check("a server leaves an adopted socket's file", server.ends(signal.SIGTERM) and os.path.exists("unix.sock"))
+
+# ---- Connections
+
+def group_connections():
+    with Server("-v", "tcp4:0", "unixpacket") as server:
+        c = server.connect()
+        for piece, flags in (b"ab", 0), (b"!", socket.MSG_OOB), (b"cd", 0), (b"?", socket.MSG_OOB):
+            c.send(piece, flags)
         c.shutdown(socket.SHUT_WR)
-    return c
+        check("urgent bytes come back in their places", receive_all(c) == (b"ab!cd?", b""))
+        for i in range(200): c = server.connect(); c.send(b"x" * 10000 * (i % 2)); reset(c)
+        check("200 clients that reset harm no other client", answers(server.connect()))
+        check("the log names the reset", "reset by the client" in server.text())
+        p = server.connect("unixpacket"); p.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1000000)
+        check("unixpacket echoes 200,000 bytes in one piece", answers(p, b"x") and answers(p, os.urandom(200000)))
+        p.send(bytes(262145))
+        check("unixpacket closes on a message that is too large", receive(p) in (b"", "reset"))
+        c = server.connect(); good = answers(c); (child,) = [pid for pid in server.children() if sockets(pid) == 2]
+        kill([child], signal.SIGKILL)
+        check("the client of a killed child gets a reset", good and receive_all(c) == (b"", "reset"))
+        check("the log names the child and the signal", f"child {child}: killed by signal 9" in server.text())
+        c = server.connect(); name, good = "%s:%d" % c.getsockname(), answers(c); c.shutdown(socket.SHUT_WR)
+        log = rf"accepted tcp4:{name} on tcp4:\S+, child \d+\n(.*\n)*.*closed tcp4:{name} on \S+ after 4 bytes: end of"
+        check("the log tells who came, how many bytes came, and why the connection ended", good and receive_all(c) == (
+            b"", b"") and until(lambda: re.search(log, server.text())))
 
+def group_children():
+    with Server("tcp4:0") as server:
+        load = Load(server.connect)
+        for _ in range(300): kill(random.sample(server.children(), 1), signal.SIGKILL, pause=0.01)
+        ends = load.stop()
+        check(f"300 killed children cost no more than their own clients {ends}", ends.get("reset", 0) <= 300 < ends[
+            "served"] and set(ends) <= {"served", "reset"})  # and no client sees an orderly end
+        load = Load(server.connect)
+        for _ in range(60): kill(random.sample(server.children(), 1), signal.SIGSTOP, signal.SIGCONT, pause=0.02)
+        ends = load.stop()
+        check(f"no client notices 60 children that are stopped for a moment {ends}", list(ends) == ["served"])
+    for number, name in (signal.SIGCONT, "go on"), (signal.SIGKILL, "die"):
+        with Server("tcp4:0") as server:
+            for c in [server.connect() for _ in range(5)]: c.close()
+            time.sleep(0.5); stopped = server.children(); kill(stopped, signal.SIGSTOP)
+            crowd = [server.connect() for _ in range(5)]
+            check("clients are served although all waiting children are stopped", all(answers(c) for c in crowd))
+            kill(stopped, number)
+            check(f"stopped children that {name} harm no client", all(answers(c) or receive(c) == "reset" for c in
+                                                                      crowd) and answers(server.connect()))
+    with Server("tcp4:0") as server:  # on the first edition the client got an end of file
+        good = answers(server.connect()) and not time.sleep(0.3); stopped = server.children()
+        kill(stopped, signal.SIGSTOP); c = server.connect(); c.send(b"ping"); kill(stopped, signal.SIGKILL)
+        check("a client whose child dies before serving it is reset", good and receive(c) in (b"ping", "reset"))
 
-def received(c):
-    """All that there is for a client, and how that ends."""
-    c.settimeout(5)
-    size = 0
-    try:
-        while piece := c.recv(1 << 20):
-            size += len(piece)
-        return size, "end of file"
-    except ConnectionResetError:
-        return size, "reset"
+def group_ends():
+    server, began = Server("tcp4:0", "unix"), time.time(); good = answers(server.connect()) and not time.sleep(0.3)
+    check("two signals at once end an idle server at once, and no connection is named", good and server.ends(
+        signal.SIGTERM, signal.SIGTERM, seconds=2) and not re.search("cut|wait", server.text()))
+    server = Server("tcp4:0", "unix"); busy = [server.connect(), server.connect(), server.connect("unix")]
+    good = all(answers(c) for c in busy); kill([server.pid], signal.SIGTERM)
+    check("the log counts the open connections",
+          "waiting up to 5 s for 3 connections; signal again to exit now\n" in server.text())
+    check("SIGTERM removes the socket file and refuses new connections at once",
+          not os.path.exists("unix.sock") and not quiet(server.connect))
+    check("open connections are served after SIGTERM", good and all(answers(c) for c in busy))
+    for c in busy: c.shutdown(socket.SHUT_WR)
+    check("open connections end normally after SIGTERM", all(receive_all(c) == (b"", b"") for c in busy))
+    check("the server ends after its last client", server.ends(seconds=2))
+    server = Server("tcp4:0"); busy = server.connect(); good = answers(busy)
+    kill([server.pid], signal.SIGTERM, signal.SIGTERM, pause=0)
+    check("a second signal at once is the same wish", good and not time.sleep(0.5) and answers(busy))
+    check("a later signal ends the server at once", server.ends(signal.SIGINT, seconds=2))
+    check("a connection that is cut off is reset", receive_all(busy) == (b"", "reset"))
+    check("the log counts what is cut off", "cutting off 1 connection" in server.text())
+    server = Server("tcp4:0"); busy = server.connect(); good, began = answers(busy), time.time()
+    check("open connections get 5 seconds", good and server.ends(signal.SIGHUP) and 4.5 < time.time() - began < 6.5)
+    for number in signal.SIGHUP, signal.SIGINT:
+        with Server("tcp4:0", ignore=[number, signal.SIGCHLD]) as server:
+            kill([server.pid], number)
+            check(f"{number.name} that was ignored from the start stays so", answers(server.connect()))
+    server = Server("tcp4:0"); load = Load(server.connect)
+    good, ends = not time.sleep(0.5) and server.ends(signal.SIGTERM), load.stop()
+    check(f"a server under load ends normally and no client sees a short echo {ends}", good and "short" not in ends)
 
+def group_killed_parent():
+    server = Server("tcp4:0", "unix", "udp4:0")
+    at, busy, family = server.at("tcp4"), server.connect(), server.children(); good = answers(busy)
+    kill([server.pid], signal.SIGKILL, pause=0); again = Server(at, "unix", server.at("udp4"))
+    check("a new server starts at once at the addresses of a killed one", again.process.poll() is None)
+    until(lambda: sum(map(alive, family)) == 1, 2); left = list(filter(alive, family))
+    check("idle children end with a killed parent, the busy one serves on", len(left) == 1 and good and answers(busy))
+    kill(left, signal.SIGTERM)
+    check("SIGTERM does not cut off its client", answers(busy))
+    check("the new server serves meanwhile", echoed(at) and echoed("unix"))
+    busy.close()
+    check("the busy child leaves after its client", until(lambda: not any(map(alive, left)), 2))
+    check("the new server ends with status 0", again.ends(signal.SIGTERM))
+    server = Server("-k", "0", "tcp4:0", "unix"); at, port = server.at("tcp4"), server.port()
+    load, starts = Load(lambda: socket.create_connection((here, port))), 0
+    for _ in range(40):
+        time.sleep(0.05)
+        server = Server("-k", "0", at, "unix", before=("sh", "-c", f'kill -9 {server.pid}; exec "$@"', "sh"))
+        starts += server.process.poll() is None and "listening on unix:" in server.text()
+    load.stop()
+    check(f"{starts} of 40 restarts right after kill -9 of a busy server succeed", starts == 40)
+    check("the last restarted server ends with status 0", server.ends(signal.SIGTERM))
 
-server = Server("-t", "2", "tcp4:0")
-address = (here, server.port("tcp4"))
-crowd = [deaf(1_000_000, True) for _ in range(5)]
-time.sleep(8)
-orphans = [line.split()[3] for line in open("/proc/net/tcp") if f":{address[1]:04X} " in line.split()[1]]
-check(f"-t 2: clients that take nothing leave nothing behind {orphans}", "09" not in orphans and "04" not in orphans)
-check("and see that it is not all", all(received(c)[1] == "reset" for c in crowd))
-c = deaf(3_000_000, False)
-time.sleep(0.5)
-server.process.terminate()
-time.sleep(0.2)
-check("the server ends with status 0", server.stop() == 0)
-size, end = received(c)
-check(f"a client that is cut off after {size} bytes is told so", end == "reset")
+# ---- Limits and crowds
 
-server = Server("-m", "400", "-t", "2", "tcp4:0")
-address = (here, server.port("tcp4"))
-idle = [socket.create_connection(address) for _ in range(1000)]
-late = socket.create_connection(address)
-late.send(b"late")
-check("1000 idle clients, -m 400: the next one waits", reply(late, 1) is None)
-check("-t 2: and is served when they have been closed", reply(late, 20) == b"late")
-for c in idle:
-    c.close()
-slow = socket.create_connection(address)
-check("a byte a second is not idle: -t 2 does not close it",
-      all([slow.send(b"%d" % i) and reply(slow, 1) == b"%d" % i and not time.sleep(1) for i in range(4)]))
-slow.close()
-check("1000 clients at once, -m 400: all are served", load("-n", "1000", "-c", "1000", f"tcp4:{here}:{address[1]}"))
-check("the server ends with status 0", server.stop() == 0)
+def group_limits():
+    with Server("tcp4:0", limits={resource.RLIMIT_NOFILE: 4}) as server:
+        c = server.connect(); c.send(b"ping")
+        check("out of descriptors: the client waits, and nothing spins", receive(c, 0.5) is None and not server.spins())
+        check("out of descriptors: the log says so once", re.findall("accept: Too many.*", server.text()) == [
+            "accept: Too many open files; trying again"])
+        for pid in server.children(): resource.prlimit(pid, resource.RLIMIT_NOFILE, (100, 4096))
+        check("descriptors again: the client is served", receive(c) == b"ping")
+    os.chmod(".", 0o777); uid = 100000 + os.getpid()
+    with Server("-k", "2", "tcp4:0", limits={resource.RLIMIT_NPROC: 3}, user=uid) as server:
+        ends = Load(server.connect, 16).stop(3)
+        check(f"3 processes serve all of 16 clients {ends}", list(ends) == ["served"] and ends["served"] > 50)
+        idle = [server.connect() for _ in range(4)]
+        check("out of processes: nothing spins, and the log says so once", not time.sleep(1) and not server.spins() and
+              server.text().count("fork: Resource temp") == 1)
+        run("setpriv", f"--reuid={uid}", "--clear-groups", "prlimit", f"--pid={server.pid}", "--nproc=99")
+        check("processes again: the clients are served", all(answers(c) for c in idle))
+    with Server("-m", "1", "tcp4:0", "unix") as server:
+        load, good = Load(server.connect, 16, hold=0.02), not time.sleep(0.5)
+        good = all(answers(server.connect("unix")) for _ in range(3)); load.stop()
+        check("a unix client is served while 16 TCP clients take turns at -m 1", good)
+    for idle in 0, 3:
+        with Server("-k", str(idle), "tcp4:0") as server:
+            crowd = [server.connect() for _ in range(20)]; good = all(answers(c) for c in crowd)
+            for c in crowd:
+                c.close(); time.sleep(0.03)  # two that end at the same time may both leave
+            stay = max(1, idle)
+            check(f"-k {idle}: {stay} children stay", good and until(
+                lambda: len(server.children()) == stay) and not time.sleep(0.3) and len(server.children()) == stay)
 
+def group_crowds():
+    with Server("-m", "1200", "tcp4:0") as server:
+        crowd, began = [server.connect() for _ in range(1000)], time.time()
+        for c in crowd: c.send(b"ping")
+        good = all(receive(c, 10) == b"ping" for c in crowd)
+        check(f"1,000 clients that stay are served in {time.time() - began:.1f} s", good and time.time() - began < 15)
+        for c in crowd: c.close()
+        check("the children of 1,000 clients leave, but for 32", until(lambda: len(server.children()) <= 32, 10))
+    with Server("tcp4:0", "unix", "unixpacket", "udp4:0", "unixgram") as server:
+        def load_and_look():
+            """Returns memory in kB and descriptors: of the parent, and the most of any process."""
+            loads = [Load(lambda n=n: server.connect(n), 16) for n in ("tcp4", "unix", "unixpacket")]
+            good = all([echoed(at, b"1\n" * 2000) for at in re.findall("listening on (.*)", server.text())])
+            good &= all(list(load.stop(1)) == ["served"] for load in loads) and not time.sleep(1)
+            family = [server.pid, *server.children()]
+            memory = [int(re.search(r"RssAnon:\s*(\d+)", open(f"/proc/{pid}/status").read())[1]) for pid in family]
+            return good, memory[0], max(memory), max(len(os.listdir(f"/proc/{pid}/fd")) for pid in family)
+        first, last = load_and_look(), load_and_look()
+        check(f"thousands of clients leave memory and descriptors as they were {first} {last}", first[0] and all(
+            abs(a - b) <= limit for a, b, limit in zip(first, last, (0, 100, 300, 0))))
 
-# Servers that answer wrongly, for the client to put up with: what is not the awaited echo is late, and is ignored.
-def answer_datagrams(how):
-    """A server that answers each datagram with those that how(number, datagram, those before) gives."""
-    u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    u.bind((here, 0))
-    seen = []
+def group_idle():
+    with Server("-t", "2", "-v", "tcp4:0", "unix") as server:
+        slow, silent, steady = server.connect(), server.connect(), server.connect(buffer=4096)
+        crowd = [fill(server.connect(buffer=4096)) for _ in range(5)] + [fill(server.connect("unix"))]
+        for c in crowd: c.shutdown(socket.SHUT_WR)
+        threading.Thread(target=lambda: steady.sendall(bytes(3_000_000)), daemon=True).start()
+        good, end = True, time.time() + 6
+        while time.time() < end:
+            good &= answers(slow, b"x")
+            for _ in range(10):  # about 100 kB/s
+                good &= len(steady.recv(10000)) > 0; time.sleep(0.09)
+        check("-t 2: a client that sends a byte a second, and one that reads slowly without a pause, stay", good)
+        check("-t 2: a silent client is closed normally", receive_all(silent) == (b"", b""))
+        check("-t 2: the log says why", "after 0 bytes: idle for 2 s\n" in server.text() and re.search(
+            r"closed unix:.*: client not reading for 2 s\n", server.text()))
+        time.sleep(2)
+        states = [line.split()[3] for line in open("/proc/net/tcp") if f":{server.port():04X} " in line.split()[1]]
+        check(f"-t 2: clients that read nothing leave nothing in the kernel {states}", not {"09", "04"} & set(states))
+        check("-t 2: clients that read nothing are reset", all(receive_all(c)[1] == "reset" for c in crowd[:-1]))
 
-    def run():
+# ---- Servers that answer wrongly, for the client to put up with
+def udp_service(answer, address=(here, 0)):
+    """A server that sends what answer(number, datagram, those before) gives. Returns its port, and what it gets."""
+    u, seen = bound(address, socket.AF_INET), []
+    def serve():
         while True:
-            data, peer = u.recvfrom(70000)
-            seen.append(data)
-            for answer in how(len(seen), data, seen[:-1]):
-                u.sendto(answer, peer)
+            data, peer = u.recvfrom(70000); seen.append(data)
+            for reply in answer(len(seen), data, seen[:-1]): u.sendto(reply, peer)
+    threading.Thread(target=serve, daemon=True).start()
+    return u.getsockname()[1], seen
 
-    threading.Thread(target=run, daemon=True).start()
-    text = "".join(f"line {i}\n" for i in range(20))
-    got = subprocess.run([f"{root}/client", "-w", "1", f"udp4:{here}:{u.getsockname()[1]}"], input=text,
-                         capture_output=True, text=True, timeout=60)
-    return got.returncode == 0 and got.stdout == text, got
+def group_udp_services():
+    text = b"".join(b"line %d\n" % i for i in range(10))
+    for name, how in (("is doubled", lambda n, data, seen: [data, data]), ("comes after the one before", lambda n,
+          data, seen: seen[-1:] + [data]), ("comes before all older ones", lambda n, data, seen: [data] + seen[::-1]),
+          ("is damaged, then sent again", lambda n, data, seen: [data[:-1] + b"?"] if n == 3 else [data]),
+          ("is cut short, then sent again", lambda n, data, seen: [data[:-1]] if n == 3 else [data]),
+          ("is lost, then sent again", lambda n, data, seen: [] if n == 3 else [data])):
+        check(f"UDP: an echo that {name} leaves the output right",
+              client(f"udp4:{here}:{udp_service(how)[0]}", data=text) == (0, text, ""))
+    port, seen = udp_service(lambda n, data, _: [data[:2] + b"\x81\x80" + data[4:] + b"the answer"])
+    query = struct.pack("!HHHHHH", 77, 0x100, 1, 0, 0, 0) + b"\4host\4test\0\0\1\0\1"
+    got = client(f"udp4:{here}:{port}", data=query)
+    check("UDP: the answer of a name server is written as it is, and the query is sent once", got == (
+        0, query[:2] + b"\x81\x80" + query[4:] + b"the answer", "") and seen == [query])
+    port, seen = udp_service(lambda n, data, _: [b"one\n", b"two\n"])
+    process = start(f"{programs}/client", f"udp4:{here}:{port}", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    os.write(process.stdin.fileno(), b"hello\n"); got = b""
+    while got != b"one\ntwo\n" and select.select([process.stdout], [], [], 3)[0]:
+        got += os.read(process.stdout.fileno(), 100) or b"end"
+    check("UDP: replies that nobody asked for are shown while the client waits for input", got == b"one\ntwo\n")
+    check("UDP: the client ends after its input", process.communicate(timeout=5)[0] == b"" and process.returncode == 0)
+    silent = bound(("::1", 0), socket.AF_INET6)
+    port, seen = udp_service(lambda n, data, _: [data], (here, silent.getsockname()[1]))
+    check("UDP: the client goes on to the next address after silence", client(f"udp:{port}", data=b"x\n") == (
+        0, b"x\n", ""))
+    check("UDP: silence is an error after 3 tries", client(f"udp6:{port}", data=b"y\n") == (1, b"", "client: udp6:[::1]"
+          f":{port}: message 1 (2 bytes): recv: Connection timed out\n") and [silent.recv(9) for _ in range(6)] == [
+              b"x\n"] * 3 + [b"y\n"] * 3)
 
+def group_tcp_services():
+    listener = socket.create_server((here, 0)); at, held = f"tcp4:{here}:{listener.getsockname()[1]}", []
+    def serve(what, *args, data=b""):
+        """Runs the client against a server that is a function of a connection."""
+        def accept():
+            held.append(listener.accept()[0]); what(held[-1])
+        threading.Thread(target=accept, daemon=True).start()
+        return client(*args, at, data=data)
+    status, out, error = serve(lambda c: (c.recv(1), reset(c)), data=bytes(1 << 20))
+    check("a server that resets: an error", (status, out) == (1, b"") and "reset" in error)
+    check("a server that never reads: the client times out", serve(lambda c: None, "-w", "1", data=bytes(1 << 24)) == (
+        1, b"", f"client: {at}: timed out: nothing sent or received for 1 s\n"))
+    check("an urgent byte from a server is kept", serve(lambda c: (
+        c.send(b"a"), c.send(b"b", socket.MSG_OOB), c.send(b"c"), c.close())) == (0, b"abc", ""))
+    status, out, error = serve(lambda c: (c.recv(1 << 16), c.shutdown(socket.SHUT_WR)), "-w", "3", data=bytes(1 << 24))
+    check("a server that ends its half too early: an error", status == 1 and error.startswith(f"client: {at}: "))
+    failures, pipe = 0, subprocess.PIPE
+    for i in range(40):  # the server reads what came so far, answers and closes; in half of the cases more comes
+        process = start(f"{programs}/client", at, stdin=pipe, stdout=pipe, stderr=pipe)
+        c = listener.accept()[0]; os.write(process.stdin.fileno(), b"x" * 1000); receive(c)
+        if i % 2: kill([process.pid], signal.SIGSTOP, pause=0); os.write(process.stdin.fileno(), b"LAST\n")
+        c.sendall(b"bye\n"); c.close(); kill([process.pid], signal.SIGCONT, pause=0)
+        failures += process.wait(5) != i % 2 or not i % 2 and process.stdout.read() != b"bye\n"
+    check("bytes that come after the server closed: status 1; no bytes: 0, while the input is open", failures == 0)
+    with socket.create_server((here, 0), backlog=0) as full, socket.socket(socket.AF_UNIX) as unix:
+        at, first = f"tcp4:{here}:{full.getsockname()[1]}", socket.create_connection(full.getsockname())
+        unix.bind("full.sock"); unix.listen(0); second = socket.socket(socket.AF_UNIX); second.connect("full.sock")
+        for endpoint in at, "unix:full.sock":
+            check("the backlog of the server is full: an error", client("-w", "1", endpoint) == (
+                1, b"", f"client: {endpoint}: connect: Connection timed out\n"))
+    gram = bound("gram.sock"); fill(bound("me", to="gram.sock"), b"x")
+    check("unixgram: the queue of the server is full: an error", gram and client("unixgram:gram.sock", data=b"x\n") == (
+        1, b"", "client: unixgram:gram.sock: message 1 (2 bytes): recv: Connection timed out\n"))
+    packets = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); packets.bind("packet.sock"); packets.listen()
+    process = start(f"{programs}/client", "-w", "1", "unixpacket:packet.sock", stdin=pipe, stderr=pipe)
+    os.write(process.stdin.fileno(), b"half a line")
+    check("unixpacket: -w fires while half a line is typed", process.wait(5) == 1 and b"timed" in process.stderr.read())
+    with socket.socket() as nobody:
+        nobody.bind((here, 0)); port = nobody.getsockname()[1]
+        refused = [f"client: tcp:{host}:{port}: connect: Connection refused" for host in (here, "[::1]")]
+        status, out, error = client(f"tcp:{port}")
+        check("an error names each address that was tried", (status, sorted(error.splitlines())) == (1, refused))
+        check("-v reports each attempt as it is made", re.fullmatch(
+            "(client: trying (.*)\nclient: \\2: connect: Connection refused\n){2}", client("-v", f"tcp:{port}")[2]))
+    got = run("unshare", "-n", "sh", "-c", "ip link set lo up; sysctl -qw net.ipv4.ip_local_port_range='20000 20007'; "
+              f"for i in $(seq 100); do {programs}/client tcp4:{here}:20004 </dev/null 2>&1; done", wait=60)
+    check("a client never connects to itself", got[1].count(b"connect: Connection refused\n") == 100)
 
-for name, how in (("doubled", lambda n, data, seen: [data, data]),
-                  ("late: the one before comes first", lambda n, data, seen: seen[-1:] + [data]),
-                  ("reordered", lambda n, data, seen: [data] + seen[::-1]),
-                  ("damaged, then sent again", lambda n, data, seen: [data[:-1] + b"?"] if n == 3 else [data]),
-                  ("cut short, then sent again", lambda n, data, seen: [data[:-1]] if n == 3 else [data]),
-                  ("lost, then sent again", lambda n, data, seen: [] if n == 3 else [data])):
-    check(f"udp: an echo that is {name}: the output is right", answer_datagrams(how)[0])
-got = answer_datagrams(lambda n, data, seen: [data[:-1] + b"?"])[1]
-check("udp: each echo is damaged: an error, and no wrong byte",
-      (got.returncode, got.stdout) == (1, "") and "no echo of message 1 (7 bytes)" in got.stderr)
+# ---- The surroundings
 
+def group_pipes():
+    with Server("tcp4:0", "unix", "unixgram") as server:
+        data = os.urandom(3_000_000)
+        for network in "tcp4", "unix":
+            (their_in, our_out), (our_in, their_out) = os.pipe(), os.pipe()
+            for fd in their_in, their_out: os.set_blocking(fd, False)
+            process = start(f"{programs}/client", "-w", "1", server.at(network), stdin=their_in, stdout=their_out,
+                            stderr=subprocess.PIPE)
+            os.close(their_in); os.close(their_out)
+            threading.Thread(target=lambda: (open(our_out, "wb").write(data)), daemon=True).start()
+            time.sleep(2.5)  # while nobody reads what the client writes
+            got = open(our_in, "rb").read()
+            check(f"{network}: non-blocking pipes, full for 2.5 s, lose no byte, and -w 1 does not fire",
+                  (process.wait(5), process.stderr.read(), got) == (0, b"", data))
+        idle = start(f"{programs}/client", server.at("tcp4"), stdin=subprocess.PIPE)
+        check("a client that waits for input does not spin", not spins(idle.pid))
+        idle = start(f"{programs}/client", server.at("tcp4"), stdin=fill_pipe(), stdout=fill_pipe(1))
+        check("a client whose output is full does not spin", not spins(idle.pid))
+        held = socket.create_server((here, 0))
+        idle = start(f"{programs}/client", f"tcp4:{here}:{held.getsockname()[1]}", stdin=subprocess.DEVNULL)
+        check("a client that waits for the server after its input does not spin", not spins(idle.pid))
+        gram, before = start(f"{programs}/client", "unixgram", stdin=subprocess.PIPE), sorted(os.listdir("."))
+        kill([gram.pid], signal.SIGINT)
+        check("an interrupted unixgram client leaves no file", gram.wait(5) == -2 and sorted(os.listdir(".")) == before)
+        check("a line longer than a datagram is cut up", echoed("unixgram", b"a" * 65507 + b"b" * 100 + b"\n"))
+        check("a line without a newline is sent at the end of the input", echoed("unixgram", b"a\nb"))
+        for at in "tcp4", "unixgram":
+            with open("/dev/full", "w") as full: got = client(server.at(at), data=b"x\n", stdout=full)
+            check(f"{at}: standard output is full: an error", got[0] == 1 and got[2] ==
+                  "client: standard output: write: No space left on device\n")
+def fill_pipe(end=0):
+    """One end of a pipe that is full."""
+    ends = os.pipe(); os.set_blocking(ends[1], False)
+    quiet(lambda: [os.write(ends[1], bytes(65536)) for _ in range(100)])
+    return ends[end]
 
-# Servers that answer wrongly, for the load generator to notice.
-def answer(how):
-    listener = socket.socket()
-    listener.bind((here, 0))
-    listener.listen()
+def group_terminal():
+    master, slave = pty.openpty(); server = Server("unix")
+    start(f"{programs}/client", "unix", stdin=slave, stdout=slave, stderr=slave); os.close(slave); screen = b""
+    while select.select([master], [], [], 5)[0] and quiet(lambda: os.fstat(master)):
+        try: screen += os.read(master, 10000)
+        except OSError:
+            break  # the client has ended
+        if b"Ctrl-D" in screen and b"typed" not in screen: os.write(master, b"typed\n")
+        if screen.count(b"typed") == 2 and server.process.poll() is None:
+            kill([server.pid], signal.SIGTERM, signal.SIGTERM)
+    check("at a terminal the client says how to end", b"connected to unix:unix.sock; Ctrl-D ends the input" in screen)
+    check("at a terminal the client says that the server closed", b"the server closed the connection" in screen)
 
-    def run():
-        c = listener.accept()[0]
-        for i in range(3):
-            data = bytearray(c.recv(100))
-            c.sendall(how(data) if i == 2 else data)
-        c.close()
+def group_surroundings():
+    def says(*command, **more):
+        got = run(*command, **more)
+        return got[0], got[2]
+    status, error = says(f"{programs}/server", "-i", stdin=bound("me"))
+    check("-i refuses a datagram socket", status == 1 and error.startswith("server: standard input: "))
+    ours, theirs = socket.socketpair()
+    process = start(f"{programs}/server", "-i", "-v", stdin=theirs, stdout=theirs, stderr=theirs)
+    theirs.close(); good = answers(ours) and not ours.shutdown(socket.SHUT_WR)
+    check("-i writes nothing but the echo to a connection that is standard error, too",
+          good and receive_all(ours) == (b"", b"") and process.wait(5) == 0)
+    path = "p" * 107
+    with Server("unix:" + path):
+        check("a socket path of 107 bytes works; its file is for its owner", echoed("unix:" + path) and not os.stat(
+            path).st_mode & 0o77)
+        check("a live server's socket file is not taken", says(f"{programs}/server", "unix:" + path) == (
+            1, f"server: unix:{path}: bind: Address already in use\n") and echoed("unix:" + path))
+        os.rename(path, "moved"); open(path, "w").close()
+    check("a server removes no file but its own", os.path.exists(path))
+    for program, status in ("server", 124), ("client", 1):
+        check(f"{program}: a socket path of 108 bytes is an error", says(f"{programs}/{program}", f"unix:{path}p") == (
+            2, f"{program}: unix:{path}p: socket path too long (at most 107 bytes)\ntry '{program} -h'\n"))
+        check(f"{program}: closed standard descriptors do no harm", says(
+            "sh", "-c", f"timeout 0.5 {programs}/{program} unix:none 0<&- 1>&- 2>&-")[0] == status)
+        check(f"{program}: no /dev/null for a closed descriptor: an error", says(
+            "unshare", "-m", "sh", "-c", f"mount -t tmpfs none /dev; exec {programs}/{program} tcp:1 <&-")[0] == 1)
 
-    threading.Thread(target=run, daemon=True).start()
-    got = subprocess.run([f"{root}/client", "-w", "3", "-n", "1", "-r", "3", f"tcp4:{here}:{listener.getsockname()[1]}"],
-                         capture_output=True, text=True, timeout=20)
-    return got.returncode, got.stderr
+def clean_up():
+    """Ends what the group left running."""
+    for process in started:
+        if process.poll() is None: process.kill(); process.wait(5)
+    started.clear()
+    for pid in children_of(os.getpid()):  # those of a killed server
+        kill([pid], signal.SIGKILL, pause=0); quiet(lambda: os.waitpid(pid, 0))
+def overtime(*_):
+    raise TimeoutError("this group takes too long")
 
-
-check("-n: all right", answer(lambda d: d)[0] == 0)
-for name, how, says in (("one bit is wrong", lambda d: bytes([d[0] ^ 1]) + d[1:], "a wrong byte"),
-                        ("a byte is missing", lambda d: d[1:], "a wrong byte"),
-                        ("the end is missing", lambda d: d[:-1], "end of file"),
-                        ("a byte is too many", lambda d: d + b"x", "a wrong byte")):
-    status, error = answer(how)
-    check(f"-n: {name}", status == 1 and says in error)
-
-
-# A server that resets in the middle, and one that never reads.
-for name, size, says in (("resets", 1 << 20, "Connection reset by peer"), ("never reads", 1 << 24, "poll: nothing sent or received for 1 s")):
-    listener = socket.create_server((here, 0))
-    c = subprocess.Popen([f"{root}/client", "-w", "1", f"tcp4:{here}:{listener.getsockname()[1]}"], stdin=subprocess.PIPE,
-                         stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    s = listener.accept()[0]
-    if name == "resets":
-        s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        s.close()
-    out, error = c.communicate(bytes(size), timeout=20)
-    check(f"tcp: a server that {name}: an error", (c.returncode, out) == (1, b"") and says in error.decode())
-
-# A server that has no room in its queue for a connection, or for a datagram; one that says nothing.
-def client(*args, **more):
-    got = subprocess.run([f"{root}/client", "-w", "1", *args], input="x\n", capture_output=True, text=True, timeout=20, **more)
-    return got.returncode, got.stdout, got.stderr.removeprefix("client: ").removesuffix("\n")
-
-
-tcp, unix = socket.create_server((here, 0), backlog=0), socket.socket(socket.AF_UNIX)
-at = f"tcp4:{here}:{tcp.getsockname()[1]}"
-check("-n: no echo: an error", client("-n", "1", at) == (1, "client  connections/s round trips/s     MB/s   50% us   99% us  "
-      "100% us\nall                 0             0      0.0      0.0      0.0      0.0\n",
-      f"{at}: poll: nothing sent or received for 1 s"))
-check("tcp: the backlog is full: an error", client(at) == (1, "", f"{at}: connect: Connection timed out"))
-unix.bind("full.sock")
-unix.listen(0)
-first = socket.socket(socket.AF_UNIX)
-first.connect("full.sock")
-check("unix: the backlog is full: an error", client("unix:full.sock") == (1, "", "unix:full.sock: connect: Connection timed out"))
-gram = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-gram.bind("gram.sock")
-me = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-me.setblocking(False)
-try:
-    while True:
-        me.sendto(b"x", "gram.sock")
-except BlockingIOError:
-    pass
-check("unixgram: the queue is full: an error",
-      client("unixgram:gram.sock") == (1, "", "unixgram:gram.sock: recv: no echo of message 1 (2 bytes)"))
-
-# SIGCHLD that is ignored, children of somebody else.
-server = Server("unix", "tcp4:0")
-ignored = subprocess.Popen([f"{root}/client", "-n", "20", "-c", "2", "unix"], stdout=subprocess.DEVNULL,
-                           preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN))
-check("-n: SIGCHLD is ignored", ignored.wait(10) == 0)
-got = subprocess.run(["sh", "-c", f"sleep 0.1 & sleep 0.2; exec {root}/client -n 1000 -c 2 unix"], capture_output=True, text=True)
-check("-n: there are children of somebody else", got.returncode == 0 and "\nall " in got.stdout and not re.search(r"all +0 ", got.stdout))
-
-
-# At a terminal.
-def at_terminal(*args):
-    """The client at a terminal: it has ended, or the server has. Returns what is then on the screen."""
-    master, slave = pty.openpty()
-    process = subprocess.Popen([f"{root}/client", *args], stdin=slave, stdout=slave, stderr=slave)
-    os.close(slave)
-    screen = b""
+ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)  # the children of a killed server become ours
+resource.setrlimit(resource.RLIMIT_NOFILE, (4096, max(4096, resource.getrlimit(resource.RLIMIT_NOFILE)[1])))
+os.environ["LC_ALL"] = "C"
+signal.signal(signal.SIGALRM, overtime)
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+for group in [name for name in list(globals()) if name.startswith("group_")]:
+    if len(sys.argv) > 1 and not any(word in group for word in sys.argv[1:]): continue
+    home, began = tempfile.mkdtemp(prefix="hostile."), time.time(); os.chdir(home); signal.alarm(120)
     try:
-        while True:
-            screen += os.read(master, 10000)
-            if b"connected" in screen and not stopped:
-                stopped.append(server.stop())
-    except OSError:  # nobody is there any more
-        process.wait(10)
-        return screen.decode()
-
-
-stopped = []
-check("-n at a terminal: says how far it is", " of 20000 connections\r" in at_terminal("-n", "20000", "unix"))
-screen = at_terminal("-v", "unix")
-check("-v at a terminal: says how to end", "client: unix:unix.sock: connected; Ctrl-D ends the input" in screen)
-check("and that the server has closed", "client: unix:unix.sock: the server has closed" in screen)
-
-
-# Surroundings that are not as they should be.
-def server_says(*command, **more):
-    got = subprocess.run(command, capture_output=True, text=True, timeout=20, **more)
-    return got.returncode, got.stderr
-
-
-check("-i: not a connection", server_says(f"{root}/server", "-i", stdin=me) == (1, "server: standard input: not a connection\n"))
-taken = socket.create_server((here, 0))
-number = taken.getsockname()[1]
-check("one address of two is taken: an error",
-      server_says(f"{root}/server", f"tcp:{number}") == (1, f"server: tcp:{here}:{number}: bind: Address already in use\n"))
-subprocess.run(["sh", "-c", f"{root}/server unix:stale & sleep 0.3; kill -9 $!"], stderr=subprocess.DEVNULL)
-check("no descriptor left to look whether a socket file is stale",
-      server_says("sh", "-c", f"ulimit -n 8; exec {root}/server unix:stale") ==
-      (1, "server: unix:stale: bind: Too many open files\n"))
-if os.geteuid() == 0:
-    check("-u: root's rights that can be had again: an error",
-          server_says("setpriv", "--securebits", "+no_setuid_fixup", f"{root}/server", "-u", "nobody", "tcp:0") ==
-          (1, "server: -u nobody: setuid: can still be undone\n"))
-    check("no /dev/null for a closed descriptor: an error", all(
-        server_says("unshare", "-m", "sh", "-c", f"mount -t tmpfs none /dev; exec {root}/{program} tcp:1 <&-")[0] == 1
-        for program in ("server", "client")))
-    check("no such address on this machine: an error",
-          server_says("unshare", "-n", f"{root}/client", f"tcp4:{here}:9") ==
-          (1, f"client: tcp4:{here}:9: connect: Network is unreachable\n"))
-    check("icmp is not allowed: an error that tells the remedy",
-          server_says("unshare", "-n", f"{root}/client", "icmp") == (1, "client: icmp:127.0.0.1: socket: not for any of "
-          "your groups; the sysctl net.ipv4.ping_group_range says for which\n"))
-    status, log = server_says("unshare", "-n", "sh", "-c", f"ip link set lo up; timeout 1 {root}/server")
-    check("no endpoint: tcp, udp and unix", status == 124 and [line.split(" on ")[-1] for line in log.splitlines()] ==
-          ["tcp:[::1]:7777", f"tcp:{here}:7777", "udp:[::1]:7777", f"udp:{here}:7777", "unix:unix.sock"])
-    open("hosts", "w").write("127.0.0.1 twice\n127.0.0.1 twice\n")
-    check("a name that has an address twice", server_says(
-        "unshare", "-m", "sh", "-c", f"mount --bind hosts /etc/hosts; {root}/server tcp4:twice:0 2>twice & sleep 0.5; "
-        "kill $!; wait $!; grep -c listening twice >&2") == (0, "1\n"))
-
+        globals()[group]()
+    except Exception as e:
+        check(f"{group}: line {e.__traceback__.tb_next and e.__traceback__.tb_next.tb_lineno}: {e!r}", False)
+    finally: signal.alarm(0); clean_up(); os.chdir("/"); shutil.rmtree(home)
+    print(f"        {group[6:]}: {time.time() - began:.1f} s", flush=True)
 print(f"{passed} passed, {failed} failed")
 sys.exit(failed > 0)
