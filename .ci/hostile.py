@@ -5,19 +5,10 @@ usage: hostile.py [WORD...]  runs only the groups whose names contain a WORD. PR
 import array, collections, ctypes, fcntl, os, pty, random, re, resource, select, shutil, signal, socket, struct
 import subprocess, sys, tempfile, threading, time
 programs, here = os.path.abspath(os.environ.get("PROGRAMS", ".")), "127.0.0.1"
-passed = failed = 0
+sys.dont_write_bytecode = True  # nothing is left beside the source
+from checks import check, finish, until
 started = []  # the processes that the current group started
 PR_SET_CHILD_SUBREAPER, SO_TIMESTAMP, IP_RECVORIGDSTADDR, IP_RECVERR = 36, 29, 20, 11
-def check(name, ok):
-    global passed, failed
-    passed, failed = passed + bool(ok), failed + (not ok); print("ok     " if ok else "FAILED ", name, flush=True)
-def until(condition, seconds=5):
-    """Waits until the condition holds. Returns whether it did in time."""
-    end = time.time() + seconds
-    while not condition():
-        if time.time() > end: return False
-        time.sleep(0.01)
-    return True
 def start(*command, **more):
     started.append(subprocess.Popen(command, **more))
     return started[-1]
@@ -624,5 +615,4 @@ for group in [name for name in list(globals()) if name.startswith("group_")]:
         check(f"{group}: line {e.__traceback__.tb_next and e.__traceback__.tb_next.tb_lineno}: {e!r}", False)
     finally: signal.alarm(0); clean_up(); os.chdir("/"); shutil.rmtree(home)
     print(f"        {group[6:]}: {time.time() - began:.1f} s", flush=True)
-print(f"{passed} passed, {failed} failed")
-sys.exit(failed > 0)
+finish()

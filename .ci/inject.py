@@ -4,7 +4,8 @@ error, the programs must end in a right echo or in a clear message, and leave no
 and writes of a few bytes at a time: short.c. Run it from the project's root. It builds its own copies."""
 import collections, concurrent.futures, errno, os, re, shutil, signal, socket, subprocess, sys, tempfile, time
 root, home = os.getcwd(), tempfile.mkdtemp(prefix="inject.")
-passed = failed = 0
+sys.dont_write_bytecode = True  # nothing is left beside the source
+from checks import check, counts, finish, until
 DEADLINE = 15  # seconds, for any one program; a server takes up to 5 to end
 
 # System calls by their names in POSIX: their names in Linux, and their errors, the most likely one first.
@@ -32,15 +33,6 @@ ALSO = {"connect": "bind send recv", "open": "getaddrinfo", "mmap": "getaddrinfo
         "poll": "recv send getaddrinfo", "read": "getaddrinfo recv", "getsockname": "connect getaddrinfo"}
 Fault = collections.namedtuple("Fault", "call error when")
 NETWORKS = ["tcp4:0", "udp4:0", "unix", "unixpacket", "unixgram"]
-def check(name, ok):
-    global passed, failed
-    passed, failed = passed + bool(ok), failed + (not ok); print("ok     " if ok else "FAILED ", name, flush=True)
-def until(condition, seconds=5):
-    end = time.time() + seconds
-    while not condition():
-        if time.time() > end: return False
-        time.sleep(0.01)
-    return True
 def read(path):
     try:
         with open(path, errors="replace") as file: return file.read()
@@ -212,11 +204,10 @@ try:
             fired[scenario] += "INJECTED" in trace; good[scenario] += not wrong
             if wrong: check(f"{scenario}: {fault.call}: {fault.error} when={fault.when}: {'; '.join(wrong)}", False)
         for scenario in SCENARIOS:
-            print(f"{scenario}: {good[scenario]} right, {fired[scenario]} with a fault"); passed += good[scenario]
+            print(f"{scenario}: {good[scenario]} right, {fired[scenario]} with a fault"); counts[True] += good[scenario]
     shared.terminate()
     check("the clients' server ends with status 0", shared.wait(DEADLINE) == 0)
 finally:
     for pid in at_work_in(home): os.kill(pid, signal.SIGKILL)
     shutil.rmtree(home, ignore_errors=True)
-print(f"{passed} passed, {failed} failed")
-sys.exit(failed > 0)
+finish()
