@@ -7,16 +7,15 @@
  *
  *   connections  socket, connect; send and recv at the same time; shutdown at
  *                the end of the input; recv until end of file; close
- *   datagrams    socket, connect, which only sets the peer's address; send
- *                (writev, for the header of ICMP) and recv in turn; close
+ *   datagrams    socket, connect (it only sets the address); send, recv; close
  */
 #include "common.h"
 
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/ioctl.h>
-#include <sys/time.h>
 #include <sys/uio.h>
+#include <time.h>
 
 #define BUFFER_SIZE 65536
 #define MESSAGE_MAX 65507 /* the most that UDP takes: 65535 less two headers */
@@ -27,7 +26,7 @@ static bool verbose;
 static int timeout = -1; /* seconds; 0: none; -1: the network's default */
 static const struct network *network;
 static struct addrinfo *list, *peer; /* all addresses; the one in use */
-static char name[ADDRESS_SIZE];      /* of the one in use */
+static char name[TEXT_SIZE];         /* of the one in use */
 static int fd;                       /* the socket, connected to it */
 static char failures[4096];          /* a line for each address tried in vain */
 static struct { /* input on its way: buffer[start..end) is still to be sent */
@@ -38,7 +37,6 @@ static struct { /* input on its way: buffer[start..end) is still to be sent */
 } input;
 static char reply[BUFFER_SIZE];
 static unsigned long long sent, received;     /* bytes */
-static long long last_activity;               /* when that last happened */
 static enum { UNKNOWN, ECHO, OTHER } service; /* what answers datagrams */
 
 /* Connecting: socket, connect */
@@ -49,13 +47,12 @@ static int fail(const char *call);
 static int relay(void);
 static bool send_input(void);
 static size_t next_size(void);
-static bool wait_for(struct pollfd *on, nfds_t count, int seconds);
 static void read_input(void);
 static bool receive(void);
 static void write_reply(const char *text, size_t size);
 /* Datagrams: one at a time */
 static int exchange_datagrams(void);
-static int deliver(size_t size, unsigned number);
+static int deliver(size_t size);
 /* Rare: an address of our own, ICMP; the command line */
 static int bind_own_address(void);
 static ssize_t send_datagram(size_t size);
@@ -63,22 +60,23 @@ static const char *parse_options(int argc, char **argv);
 
 int main(int argc, char **argv)
 {
-    const long long start = now_ms();
     const bool terminal = isatty(STDIN_FILENO);
-    const char *problem;
+    const char *text, *problem;
     struct endpoint e;
-    int status;
+    struct timespec start, end;
     double seconds;
+    int status;
 
+    clock_gettime(CLOCK_MONOTONIC, &start);
     prepare_process();
-    problem = parse_endpoint(&e, parse_options(argc, argv));
+    text = parse_options(argc, argv);
+    problem = parse_endpoint(&e, text);
     if (problem == NULL && strcmp(e.host, "*") == 0)
         problem = "'*' is for servers";
     if (problem != NULL)
-        usage_error("%s: %s", e.text, problem);
-    problem = resolve_endpoint(&e, &list);
-    if (problem != NULL)
-        errx(1, "%s: getaddrinfo: %s", e.text, problem);
+        usage_error("%s: %s", text, problem);
+    if ((problem = resolve_endpoint(&e, &list)) != NULL)
+        errx(1, "%s: getaddrinfo: %s", text, problem);
     network = e.network;
     if (timeout == -1)
         timeout = network->type == SOCK_DGRAM;
@@ -94,7 +92,9 @@ int main(int argc, char **argv)
     close(fd);
     if (close(STDOUT_FILENO) == -1) /* some file systems fail only now */
         err(1, "standard output: close");
-    seconds = (double)(now_ms() - start + 1) / 1e3;
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    seconds = (double)(end.tv_sec - start.tv_sec) +
+              (double)(end.tv_nsec - start.tv_nsec) / 1e9;
     if (verbose)
         warnx("sent %llu bytes, received %llu bytes in %.3f s, %.1f MB/s", sent,
               received, seconds, (double)received / 1e6 / seconds);
@@ -112,7 +112,6 @@ static void connect_first(void)
             warnx("trying %s", name);
         if (open_connection() == 0)
             return;
-        close(fd);
     }
     for (char *s = strtok(failures, "\n"); s != NULL; s = strtok(NULL, "\n"))
         warnx("%s", s);
@@ -123,21 +122,21 @@ static void connect_first(void)
 static int open_connection(void)
 {
     const int on = 1, size = 4 * BUFFER_SIZE;
-    const struct timeval limit = {timeout, 0}; /* of connect(), writev() */
+    const struct timeval limit = {timeout, 0};
     struct sockaddr_storage own = {0};
     socklen_t len = sizeof own;
 
     fd = socket(peer->ai_family, network->type, network->protocol);
-    if (fd == -1 && is_icmp(network) && errno == EACCES)
-        return fail("socket (see the sysctl net.ipv4.ping_group_range)");
     if (fd == -1)
-        return fail("socket");
+        return fail(is_icmp(network) ? "socket (see icmp(7))" : "socket");
     if (network->type != SOCK_STREAM) /* messages are sent whole or not */
         (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
     /* For TCP, as the server's finish_listener() explains. */
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     (void)setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof on);
+    /* A limit for calls that block: connect(), and those for datagrams. */
     (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+    (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     if (network->domain == AF_UNIX && network->type == SOCK_DGRAM &&
         bind_own_address() == -1)
         return fail("bind");
@@ -158,7 +157,7 @@ static int open_connection(void)
     return 0;
 }
 
-/* Reports errno with -v, or else notes it in case no address works: -1. */
+/* Closes `fd`. Reports errno with -v, or else notes it for connect_first(). */
 static int fail(const char *call)
 {
     const size_t len = strlen(failures);
@@ -168,6 +167,7 @@ static int fail(const char *call)
     else
         snprintf(failures + len, sizeof failures - len, "%s: %s: %s\n", name,
                  call, strerror(errno));
+    close(fd);
     return -1;
 }
 
@@ -180,8 +180,8 @@ static int relay(void)
 {
     struct pollfd on[2];
     socklen_t len = sizeof input.error;
+    int left = 1; /* bytes that are not acknowledged */
 
-    last_activity = now_ms();
     do {
         const bool blocked = send_input();
         /* An input that is not to be read is left out, or we would spin. */
@@ -189,7 +189,7 @@ static int relay(void)
 
         on[0] = (struct pollfd){fd, blocked ? POLLIN | POLLOUT : POLLIN, 0};
         on[1] = (struct pollfd){in, POLLIN, 0};
-        if (!wait_for(on, 2, timeout))
+        if (poll(on, 2, timeout > 0 ? timeout * 1000 : -1) == 0)
             errx(1, "%s: timed out: nothing sent or received for %d s", name,
                  timeout);
         if (on[1].revents != 0)
@@ -201,21 +201,17 @@ static int relay(void)
      * came too late, and a reset follows: so wait, for up to a second, until
      * its kernel has acknowledged them, or not. */
     (void)shutdown(fd, SHUT_WR);
-    for (int ms = 0, left = 1; ms < 1000; ms += 10) {
-        on[0] = (struct pollfd){fd, 0, 0};
-        if (poll(on, 1, 0) == -1 || on[0].revents & POLLERR ||
-            ioctl(fd, TIOCOUTQ, &left) == -1 || left == 0)
-            break;
-        (void)poll(NULL, 0, 10); /* with fd, POLLHUP would end it at once */
-    }
-    if (input.error == 0)
+    for (int tries = 0; input.error == 0 && left > 0 && tries < 100; tries++) {
+        (void)poll(NULL, 0, tries > 0 ? 10 : 0);
+        if (ioctl(fd, TIOCOUTQ, &left) == -1)
+            left = 0;
         (void)getsockopt(fd, SOL_SOCKET, SO_ERROR, &input.error, &len);
+    }
     on[1].fd = STDIN_FILENO;
     if (!input.shut && input.start == input.end && poll(on + 1, 1, 0) > 0)
         read_input();
-    errno = input.error;
     if (input.error != 0)
-        warn("%s: send", name);
+        warnx("%s: send: %s", name, strerror(input.error));
     else if (input.start < input.end)
         warnx("%s: the server closed with input left unsent", name);
     else if (!input.shut && isatty(STDIN_FILENO))
@@ -227,28 +223,24 @@ static int relay(void)
  * end this shuts down our direction; the other stays open for the reply. */
 static bool send_input(void)
 {
-    const int end = network->type == SOCK_SEQPACKET ? MSG_EOR : 0;
     size_t size;
 
     while (!input.shut && (size = next_size()) > 0) {
-        ssize_t n =
-            send(fd, input.buffer + input.start, size, end | MSG_DONTWAIT);
+        ssize_t n = send(fd, input.buffer + input.start, size, MSG_DONTWAIT);
 
         if (n == -1 && NOT_YET)
             return true;
         if (n == -1) { /* what the server sent before may still come */
             input.error = errno;
-            (void)shutdown(fd, SHUT_WR);
-            input.shut = true;
+            input.ended = true;
             break;
         }
         input.start += (size_t)n;
         sent += (size_t)n;
-        last_activity = now_ms();
     }
     if (input.ended && !input.shut)
         (void)shutdown(fd, SHUT_WR);
-    input.shut = input.shut || input.ended;
+    input.shut = input.ended;
     return false;
 }
 
@@ -265,14 +257,6 @@ static size_t next_size(void)
     if (newline != NULL)
         return (size_t)(newline - start) + 1;
     return size == MESSAGE_MAX || input.ended ? size : 0;
-}
-
-/* poll() until that long after the last activity. Returns false if too late. */
-static bool wait_for(struct pollfd *on, nfds_t count, int seconds)
-{
-    const long long left = last_activity + seconds * 1000LL - now_ms();
-
-    return poll(on, count, seconds == 0 ? -1 : left > 0 ? (int)left : 0) != 0;
 }
 
 /* Reads what there is of the input, behind what is still to be sent. */
@@ -317,7 +301,6 @@ static void write_reply(const char *text, size_t size)
             err(1, "standard output: write");
     }
     received += size;
-    last_activity = now_ms();
 }
 
 /* ---- Datagrams: one at a time ------------------------------------------- */
@@ -327,25 +310,22 @@ static void write_reply(const char *text, size_t size)
  * on to the next address. Services other than echo may send more. */
 static int exchange_datagrams(void)
 {
-    for (unsigned number = 1;;) {
+    for (;;) {
         const size_t size = next_size();
         struct pollfd on[] = {{input.ended ? -1 : STDIN_FILENO, POLLIN, 0},
                               {service == OTHER ? fd : -1, POLLIN, 0}};
 
         if (size > 0) {
-            while (deliver(size, number) == -1) {
-                close(fd);
-                peer = number == 1 ? peer->ai_next : NULL;
+            while (deliver(size) == -1) {
+                peer = sent == 0 ? peer->ai_next : NULL;
                 connect_first();
             }
-            *failures = '\0'; /* this address works */
             input.start += size;
             sent += size;
-            number++;
             continue;
         }
         if ((input.ended && service != OTHER) ||
-            !wait_for(on, 2, input.ended ? timeout : 0))
+            poll(on, 2, input.ended && timeout > 0 ? timeout * 1000 : -1) == 0)
             return 0;
         if (on[0].revents != 0)
             read_input();
@@ -357,40 +337,34 @@ static int exchange_datagrams(void)
 /* Sends a message, up to 3 times, until answered: 0, or -1 after fail(). As
  * datagrams may be lost, late, duplicated or reordered, replies other than the
  * echo are ignored. If the very first is not the echo, any reply will do. */
-static int deliver(size_t size, unsigned number)
+static int deliver(size_t size)
 {
     const size_t header = is_icmp(network) ? ICMP_HEADER : 0;
     const char *message = input.buffer + input.start, *text = reply + header;
-    struct pollfd in = {fd, POLLIN, 0};
-    char call[64];
 
     for (int tries = 0; tries < 3; tries++) {
-        last_activity = now_ms();
+        ssize_t n;
+
         /* If there is no room for it, it is lost, as on the way. */
         if (send_datagram(size) == -1 && !NOT_YET && errno != ENOBUFS)
             return fail("send");
-        while (wait_for(&in, 1, timeout)) {
-            const ssize_t n = recv(fd, reply, sizeof reply, MSG_DONTWAIT);
+        while ((n = recv(fd, reply, sizeof reply, 0)) != -1) {
             const size_t got = n > (ssize_t)header ? (size_t)n - header : 0;
             const bool echo = got == size && memcmp(text, message, size) == 0;
 
-            if (n == -1 && NOT_YET)
-                continue;
-            if (n == -1 && errno == EMSGSIZE)
-                break; /* path MTU learned: next try is fragmented */
-            if (n == -1)
-                return fail("recv");
             if (service == UNKNOWN)
                 service = echo ? ECHO : OTHER;
-            if (service == ECHO && !echo)
-                continue;
-            write_reply(text, got);
-            return 0;
+            if (service == OTHER || echo) {
+                write_reply(text, got);
+                return 0;
+            }
         }
+        /* No reply in time; or too large for a link, as the kernel now knows */
+        if (!NOT_YET && errno != EMSGSIZE)
+            return fail("recv");
     }
-    snprintf(call, sizeof call, "message %u (%zu bytes): recv", number, size);
     errno = ETIMEDOUT;
-    return fail(call);
+    return fail("recv");
 }
 
 /* ---- Rare: an address of our own, ICMP ---------------------------------- */
@@ -403,13 +377,12 @@ static int bind_own_address(void)
     return bind(fd, &(struct sockaddr){AF_UNIX, ""}, sizeof(sa_family_t));
 }
 #else
-static struct sockaddr_un own = {.sun_family = AF_UNIX};
-static char directory[] = "/tmp/echo-client.XXXXXX";
+static struct sockaddr_un own = {.sun_family = AF_UNIX,
+                                 .sun_path = "/tmp/echo-client.XXXXXX"};
 
 static void remove_own_address(void)
 {
     unlink(own.sun_path);
-    rmdir(directory);
 }
 
 static void on_signal(int number)
@@ -423,9 +396,8 @@ static int bind_own_address(void)
 {
     static const int numbers[] = {SIGHUP, SIGINT, SIGTERM};
 
-    if (mkdtemp(directory) == NULL)
-        return -1;
-    snprintf(own.sun_path, sizeof own.sun_path, "%s/socket", directory);
+    close(mkstemp(own.sun_path)); /* for its name; bind() makes the file */
+    unlink(own.sun_path);
     atexit(remove_own_address);
     for (int i = 0; i < 3; i++)
         if (signal(numbers[i], on_signal) == SIG_IGN)
@@ -447,45 +419,40 @@ static ssize_t send_datagram(size_t size)
 
 /* ---- The command line --------------------------------------------------- */
 
-/* clang-format off */
 static const char help[] =
-"usage: client [-hv] [-w SECONDS] [ENDPOINT]\n"
-"\n"
-"Sends standard input to a server, and its reply to standard output.\n"
-"\n"
-"  -h          print this help\n"
-"  -v          report each address that is tried, and the rate at the end\n"
-"  -w SECONDS  give up when nothing was sent or received for that long; 0:\n"
-"              never. The default is 0, for datagrams 1: each is sent 3 times\n"
-"\n"
-"An ENDPOINT is [NETWORK:]ADDRESS. Without one: tcp\n"
-"  tcp, tcp4, tcp6, udp, udp4, udp6, mptcp   [HOST:]PORT (7777)\n"
-"  icmp, icmp6                               HOST: its kernel answers\n"
-"  unix, unixgram, unixpacket                PATH (NETWORK.sock)\n"
-"No HOST means loopback. Except with tcp, mptcp and unix, which are streams,\n"
-"each line is a message.\n";
-/* clang-format on */
+    "usage: client [-hv] [-w SECONDS] [ENDPOINT]\n\n"
+    "Sends standard input to a server, and its reply to standard output.\n\n"
+    "  -h          print this help\n"
+    "  -v          report each address that is tried, and the rate at the end\n"
+    "  -w SECONDS  give up when nothing was sent or received for that long;\n"
+    "              0: never (the default; with datagrams 1, and 3 tries)\n\n"
+    "An ENDPOINT is [NETWORK:]ADDRESS. Without one: tcp\n"
+    "  tcp, tcp4, tcp6, udp, udp4, udp6, mptcp   [HOST:]PORT (7777)\n"
+    "  icmp, icmp6                               HOST: its kernel answers\n"
+    "  unix, unixgram, unixpacket                PATH (NETWORK.sock)\n"
+    "No HOST means loopback. Each line is a message, except with the streams\n"
+    "tcp, mptcp and unix.\n";
 
 /* Sets the options. Returns the endpoint. */
 static const char *parse_options(int argc, char **argv)
 {
-    const bool long_help = argc > 1 && strcmp(argv[1], "--help") == 0;
     int option;
 
-    while ((option = long_help ? 'h' : getopt(argc, argv, ":hvw:")) != -1) {
-        if (option == 'h') {
-            if (fputs(help, stdout) == EOF || fflush(stdout) == EOF)
-                err(1, "standard output: write");
-            exit(0);
-        }
+    if (argc > 1 && strcmp(argv[1], "--help") == 0)
+        argv[1] = "-h";
+    while ((option = getopt(argc, argv, ":hvw:")) != -1) {
         if (option == 'v')
             verbose = true;
         else if (option == 'w')
             timeout = option_number(option, 0, 1000000);
         else if (option == ':')
             usage_error("option '-%c' needs a value", optopt);
-        else
+        else if (option != 'h')
             usage_error("unknown option '-%c'", optopt);
+        else if (fputs(help, stdout) == EOF || fflush(stdout) == EOF)
+            err(1, "standard output: write");
+        else
+            exit(0);
     }
     if (argc - optind > 1)
         usage_error("unexpected argument '%s' (an endpoint is tcp:HOST:PORT)",

@@ -3,8 +3,7 @@
  * endpoints such as "tcp:[::1]:7777" in and out of text, and a few helpers.
  * Include it first: the feature macro must come before any system header.
  */
-#ifndef COMMON_H
-#define COMMON_H
+#pragma once
 
 #define _GNU_SOURCE /* glibc and musl: declare what POSIX lacks, too */
 
@@ -16,17 +15,14 @@
 #include <netinet/in.h>
 #include <signal.h>
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
-#define HOST_SIZE    256 /* a DNS name has at most 253 characters (RFC 1035) */
-#define ADDRESS_SIZE 256 /* any endpoint as text; a socket path is longest */
+#define TEXT_SIZE 300 /* any endpoint; a DNS name has at most 253 characters */
 
 /* ---- Networks: the three parameters of socket() ------------------------- */
 
@@ -46,11 +42,9 @@ static const struct network networks[] = {
     {"udp", AF_UNSPEC, SOCK_DGRAM, IPPROTO_UDP, "7777"},
     {"udp4", AF_INET, SOCK_DGRAM, IPPROTO_UDP, "7777"},
     {"udp6", AF_INET6, SOCK_DGRAM, IPPROTO_UDP, "7777"},
-#ifdef IPPROTO_MPTCP /* TCP over several paths at once (RFC 8684) */
-    {"mptcp", AF_UNSPEC, SOCK_STREAM, IPPROTO_MPTCP, "7777"},
-#endif
-#ifdef __linux__ /* the kernel answers: for the client only */
-    {"icmp", AF_INET, SOCK_DGRAM, IPPROTO_ICMP, "0"},
+#if defined __linux__ && defined IPPROTO_MPTCP
+    {"mptcp", AF_UNSPEC, SOCK_STREAM, IPPROTO_MPTCP, "7777"}, /* RFC 8684 */
+    {"icmp", AF_INET, SOCK_DGRAM, IPPROTO_ICMP, "0"},         /* client only */
     {"icmp6", AF_INET6, SOCK_DGRAM, IPPROTO_ICMPV6, "0"},
 #endif
     {"unix", AF_UNIX, SOCK_STREAM, 0, "unix.sock"},
@@ -77,13 +71,12 @@ static inline const struct network *find_network(const char *text)
 
 /* ---- Endpoints: [NETWORK:]ADDRESS --------------------------------------- */
 
-struct endpoint {     /* points into itself: not to be copied */
-    const char *text; /* as the user wrote it */
+struct endpoint { /* points into itself: not to be copied */
     const struct network *network;
     const char *host;     /* "": loopback; "*": every interface */
     const char *port;     /* a number or a service name; AF_UNIX: a path */
-    char copy[HOST_SIZE]; /* what these two point to, cut up */
-    char problem[HOST_SIZE + 32];
+    char copy[TEXT_SIZE]; /* what these two point to, cut up */
+    char problem[TEXT_SIZE + 32];
 };
 
 static inline bool is_port(const char *text, const struct network *n)
@@ -92,13 +85,31 @@ static inline bool is_port(const char *text, const struct network *n)
            getservbyname(text, n->type == SOCK_STREAM ? "tcp" : "udp") != NULL;
 }
 
-/* Cuts `host` up: PORT, HOST or HOST:PORT. Returns NULL, or what is wrong. */
-static inline const char *split_host_port(struct endpoint *e, char *host)
+/* Reads an endpoint. Returns NULL, or what is wrong; keeps hold of `text`. */
+static inline const char *parse_endpoint(struct endpoint *e, const char *text)
 {
-    char *const colon = strrchr(host, ':');
+    const size_t path_max = sizeof((struct sockaddr_un *)0)->sun_path - 1;
+    char *host, *colon;
 
+    *e = (struct endpoint){find_network(text), "", text, "", ""};
+    if (e->network == NULL)
+        e->network = find_network(strchr(text, '/') != NULL ? "unix" : "tcp");
+    else if (*(e->port += strlen(e->network->name)) == ':')
+        e->port++;
+    else
+        e->port = e->network->address;
+    if (*e->port == '\0')
+        return "empty address";
+    if (e->network->domain == AF_UNIX) {
+        snprintf(e->problem, sizeof e->problem,
+                 "socket path too long (at most %zu bytes)", path_max);
+        return strlen(e->port) <= path_max ? NULL : e->problem;
+    }
+    /* PORT, HOST or HOST:PORT. A host that is cut off is too long to exist. */
+    host = strncpy(e->copy, e->port, sizeof e->copy - 1);
     e->host = is_port(host, e->network) ? "" : host;
     e->port = e->host != host ? host : e->network->address;
+    colon = strrchr(host, ':');
     if (colon != NULL && strchr(colon, ']') == NULL) { /* [::1] has no port */
         *colon = '\0';
         e->port = colon + 1;
@@ -117,29 +128,6 @@ static inline const char *split_host_port(struct endpoint *e, char *host)
     return NULL;
 }
 
-/* Reads an endpoint. Returns NULL, or what is wrong; keeps hold of `text`. */
-static inline const char *parse_endpoint(struct endpoint *e, const char *text)
-{
-    const size_t max = sizeof((struct sockaddr_un *)0)->sun_path - 1;
-
-    *e = (struct endpoint){text, find_network(text), "", text, "", ""};
-    if (e->network == NULL)
-        e->network = find_network(strchr(text, '/') != NULL ? "unix" : "tcp");
-    else if (*(e->port += strlen(e->network->name)) == ':')
-        e->port++;
-    else
-        e->port = e->network->address;
-    if (*e->port == '\0')
-        return "empty address";
-    /* A host that is cut off here is too long to exist. */
-    snprintf(e->copy, sizeof e->copy, "%s", e->port);
-    if (e->network->domain != AF_UNIX)
-        return split_host_port(e, e->copy);
-    snprintf(e->problem, sizeof e->problem,
-             "socket path too long (at most %zu bytes)", max);
-    return strlen(e->port) <= max ? NULL : e->problem;
-}
-
 /* Finds the addresses of an endpoint, a list to try in turn, for freeaddrinfo()
  * unless it is AF_UNIX. Returns NULL, or the reason why there are none. */
 static inline const char *resolve_endpoint(const struct endpoint *e,
@@ -147,12 +135,13 @@ static inline const char *resolve_endpoint(const struct endpoint *e,
 {
     static struct sockaddr_un path = {.sun_family = AF_UNIX};
     static struct addrinfo info;
+    const struct network *n = e->network;
     const bool wildcard = strcmp(e->host, "*") == 0;
+    const char *host = wildcard || *e->host == '\0' ? NULL : e->host;
     int status;
 
-    info = (struct addrinfo){.ai_family = e->network->domain,
-                             .ai_socktype = e->network->type};
-    if (e->network->domain == AF_UNIX) {
+    info = (struct addrinfo){.ai_family = n->domain, .ai_socktype = n->type};
+    if (n->domain == AF_UNIX) {
         strncpy(path.sun_path, e->port, sizeof path.sun_path - 1);
         info.ai_addr = (struct sockaddr *)&path;
         info.ai_addrlen = sizeof path;
@@ -161,26 +150,24 @@ static inline const char *resolve_endpoint(const struct endpoint *e,
     }
     /* Without a protocol each address may come twice. MPTCP and ICMP, which
      * some libraries do not know, have the addresses of TCP and UDP. */
-    info.ai_protocol =
-        e->network->type == SOCK_DGRAM ? IPPROTO_UDP : IPPROTO_TCP;
+    info.ai_protocol = n->type == SOCK_DGRAM ? IPPROTO_UDP : IPPROTO_TCP;
     /* With no host it gives the loopback addresses, or with AI_PASSIVE those
      * for every interface. The name "localhost" may have one family only. */
     info.ai_flags = wildcard ? AI_PASSIVE : 0;
-    status = getaddrinfo(wildcard || *e->host == '\0' ? NULL : e->host, e->port,
-                         &info, list);
+    status = getaddrinfo(host, e->port, &info, list);
     if (status == EAI_SYSTEM)
         return strerror(errno);
     return status == 0 ? NULL : gai_strerror(status);
 }
 
 /* Writes an address as an endpoint, "tcp:[::1]:7777", into `text`, an array of
- * ADDRESS_SIZE bytes, and returns it. AF_UNIX with no name is "(unnamed)". */
+ * TEXT_SIZE bytes, and returns it. AF_UNIX with no name is "(unnamed)". */
 static inline char *format_address(char *text, const struct network *n,
                                    const struct sockaddr *a, socklen_t len)
 {
-    const size_t start = offsetof(struct sockaddr_un, sun_path);
-    const char *path = (const char *)a + start;
-    char host[ADDRESS_SIZE - 24] = "(unnamed)", port[8] = "";
+    const char *path = ((const struct sockaddr_un *)a)->sun_path;
+    const size_t start = (size_t)(path - (const char *)a);
+    char host[TEXT_SIZE - 24] = "(unnamed)", port[8] = "";
 
     if (n->domain != AF_UNIX)
         (void)getnameinfo(a, len, host, sizeof host, port, sizeof port,
@@ -189,8 +176,8 @@ static inline char *format_address(char *text, const struct network *n,
         snprintf(host, sizeof host, "%.*s", (int)(len - start), path);
     for (char *c = host; *c != '\0'; c++) /* may hold what terminals obey */
         *c = iscntrl((unsigned char)*c) ? '?' : *c;
-    snprintf(text, ADDRESS_SIZE,
-             strchr(host, ':') && *port ? "%s:[%s]" : "%s:%s", n->name, host);
+    snprintf(text, TEXT_SIZE, a->sa_family == AF_INET6 ? "%s:[%s]" : "%s:%s",
+             n->name, host);
     if (*port != '\0' && !is_icmp(n))
         snprintf(text + strlen(text), sizeof port + 1, ":%s", port);
     return text;
@@ -213,15 +200,6 @@ static inline void prepare_process(void)
     signal(SIGPIPE, SIG_IGN); /* a write() to a peer that is gone just fails */
 }
 
-/* Milliseconds on a clock that is never set. */
-static inline long long now_ms(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
-}
-
 #ifdef __linux__ /* BSD and macOS have getprogname() */
 #define getprogname() program_invocation_short_name
 #endif
@@ -240,5 +218,3 @@ static inline int option_number(int option, long min, long max)
                     min, max);
     return (int)n;
 }
-
-#endif

@@ -1,8 +1,6 @@
 /*
  * server.c - an echo server: sends back whatever a client sends (RFC 862).
- *
  * usage: server [-hiv] [-k IDLE] [-m CONNECTIONS] [-t SECONDS] [ENDPOINT...]
- *
  * Exit status: 0 stopped by a signal (with -i: served the client), 1 failed at
  * run time, 2 wrong usage. The calls, in the order they are made:
  *
@@ -18,18 +16,17 @@
 #include "common.h"
 
 #include <netinet/tcp.h>
-#include <poll.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
 #include <sys/select.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #ifdef __linux__
 #include <sys/prctl.h>
 #endif
 
 #define BUFFER_SIZE   (256 * 1024)
-#define RETRY_MS      100   /* when out of descriptors, memory or processes */
 #define BACKLOG       65535 /* the system cuts it to its own limit */
 #define LISTENERS_MAX 256
 #ifndef TCP_USER_TIMEOUT
@@ -45,10 +42,10 @@ struct listener { /* a socket that listens, or that takes datagrams */
     int fd;
     in_port_t port; /* in network byte order; 0 for AF_UNIX */
     const struct network *network;
-    char name[ADDRESS_SIZE]; /* its endpoint */
-    const char *path;        /* its socket file, if bind() made one here */
-    struct stat file;        /* lstat() result for its socket file */
-    struct child *children;  /* max_connections slots */
+    char name[TEXT_SIZE];   /* its endpoint */
+    const char *path;       /* its socket file, if bind() made one here */
+    struct stat file;       /* lstat() result for its socket file */
+    struct child *children; /* max_connections slots */
 };
 
 static int max_idle = 32, max_connections = 512, idle_timeout = 300;
@@ -56,22 +53,22 @@ static bool inetd, verbose;
 static struct listener listeners[LISTENERS_MAX];
 static struct child *children; /* of all listeners, in shared memory */
 static int nlisteners, nslots;
+static unsigned failures; /* of fork() or accept(): the first is reported */
 static pid_t parent_pid;
-static const struct timespec tick = {.tv_nsec = RETRY_MS * 1000000L};
+static const struct timespec tick = {0, 100000000}, moment = {0, 1000000};
 static sigset_t no_signals;                 /* none is blocked while we wait */
 static volatile sig_atomic_t stopping;      /* set by on_signal() */
 static volatile sig_atomic_t child_fd = -1; /* the socket a child waits on */
 
 /* Opening the sockets: socket, setsockopt, bind, listen */
 static void open_endpoint(const char *text);
-static bool open_listener(struct endpoint *e, struct addrinfo *a, int first);
+static void open_listener(struct endpoint *e, struct addrinfo *a, int first);
 static void set_option(struct listener *l, int level, int name, int value);
 static void finish_listener(struct listener *l);
 /* The parent: a child waiting on each socket, until a graceful shutdown */
 static void supervise(void);
-static int reap_children(void);
+static int signal_children(int number);
 static int count_waiting(const struct child *first, int n);
-static void report(const struct listener *l, const char *call);
 static void catch_signals(void);
 static void on_signal(int number);
 static void drain(void);
@@ -86,12 +83,11 @@ static int write_all(int fd, const char *data, size_t size, size_t *written);
 static void echo_datagrams(const struct listener *l);
 static bool may_reply(struct sockaddr *peer);
 static void send_reply(struct msghdr *m);
-/* Rare: stale socket files, and sockets that others have opened */
+/* Rare: stale socket files, sockets that others opened; the command line */
 static void unlink_stale_socket(const struct addrinfo *a);
 static void adopt_listeners(void);
 static struct listener *adopt_socket(int fd);
 static int serve_stdin(void);
-/* The command line */
 static void parse_options(int argc, char **argv);
 
 int main(int argc, char **argv)
@@ -122,7 +118,7 @@ int main(int argc, char **argv)
 static void open_endpoint(const char *text)
 {
     const int first = nlisteners;
-    struct addrinfo *list, *a;
+    struct addrinfo *list;
     struct endpoint e;
     const char *problem = parse_endpoint(&e, text);
 
@@ -130,44 +126,36 @@ static void open_endpoint(const char *text)
         problem = "only a kernel can be its server";
     if (problem != NULL)
         usage_error("%s: %s", text, problem);
-    problem = resolve_endpoint(&e, &list);
-    if (problem != NULL)
+    if ((problem = resolve_endpoint(&e, &list)) != NULL)
         errx(1, "%s: getaddrinfo: %s", text, problem);
-    for (a = list; a != NULL && open_listener(&e, a, first);)
-        a = a->ai_next;
+    for (struct addrinfo *a = list; a != NULL; a = a->ai_next)
+        open_listener(&e, a, first);
     if (e.network->domain != AF_UNIX)
         freeaddrinfo(list);
-    if (a != NULL) { /* once more, with another port */
-        while (nlisteners > first)
-            close(listeners[--nlisteners].fd);
-        open_endpoint(text);
-    }
     if (nlisteners == first)
         errx(1, "%s: not an address of this host", text);
 }
 
-/* Opens one listener. Skips duplicates, and addresses that this host lacks.
- * With port 0, all listeners of an endpoint, from `first` on, get the port
- * that the system chose for the first. Returns false if it is taken. */
-static bool open_listener(struct endpoint *e, struct addrinfo *a, int first)
+/* Opens a listener, but skips duplicates, and addresses that this host lacks.
+ * All listeners of an endpoint, from `first` on, have the same port: with port
+ * 0 the system chooses one for the first. */
+static void open_listener(struct endpoint *e, struct addrinfo *a, int first)
 {
-    struct sockaddr_in *in = (struct sockaddr_in *)a->ai_addr; /* or in6 */
     const char *path = a->ai_family == AF_UNIX ? e->port : NULL;
-    const bool chosen = !path && in->sin_port == 0 && nlisteners > first;
     struct listener *l = &listeners[nlisteners];
 
     if (nlisteners == LISTENERS_MAX)
-        errx(1, "%s: more than %d sockets", e->text, LISTENERS_MAX);
-    if (chosen)
-        in->sin_port = listeners[first].port;
+        errx(1, "more than %d sockets", LISTENERS_MAX);
+    if (path == NULL && nlisteners > first) /* IPv6: in the same place */
+        ((struct sockaddr_in *)a->ai_addr)->sin_port = listeners[first].port;
     *l = (struct listener){.network = e->network, .path = path};
     format_address(l->name, l->network, a->ai_addr, a->ai_addrlen);
     for (int i = first; i < nlisteners; i++)
         if (strcmp(listeners[i].name, l->name) == 0)
-            return true;
+            return;
     l->fd = socket(a->ai_family, l->network->type, l->network->protocol);
     if (l->fd == -1 && errno == EAFNOSUPPORT)
-        return true;
+        return;
     if (l->fd == -1)
         err(1, "%s: socket", l->name);
     /* Without this an IPv6 socket takes IPv4, too, on some systems, and the
@@ -179,24 +167,21 @@ static bool open_listener(struct endpoint *e, struct addrinfo *a, int first)
     if (l->network->type == SOCK_STREAM)
         set_option(l, SOL_SOCKET, SO_REUSEADDR, 1);
     for (int tries = 0; bind(l->fd, a->ai_addr, a->ai_addrlen) == -1; tries++) {
-        const bool absent = errno == EADDRNOTAVAIL;
-
-        if (absent || (chosen && errno == EADDRINUSE)) {
+        if (errno == EADDRNOTAVAIL) {
             close(l->fd);
-            return absent;
+            return;
         }
         /* A killed server leaves its file, and for a moment its children. */
-        if (errno != EADDRINUSE || tries == 20)
+        if (errno != EADDRINUSE || tries == 5)
             err(1, "%s: bind", l->name);
         if (path != NULL)
             unlink_stale_socket(a);
-        (void)poll(NULL, 0, 25);
+        nanosleep(&tick, NULL);
     }
     nlisteners++;
     finish_listener(l);
     if (l->network->type != SOCK_DGRAM && listen(l->fd, BACKLOG) == -1)
         err(1, "%s: listen", l->name);
-    return true;
 }
 
 /* Sets an option, if the system and the protocol (MPTCP) have it. */
@@ -219,14 +204,14 @@ static void finish_listener(struct listener *l)
         err(1, "%s: getsockname", l->name);
     format_address(l->name, l->network, bound, len);
     if (bound->sa_family != AF_UNIX)
-        l->port = ((struct sockaddr_in *)bound)->sin_port; /* IPv6's, too */
+        l->port = ((struct sockaddr_in *)bound)->sin_port;
     else
         (void)lstat(((struct sockaddr_un *)bound)->sun_path, &l->file);
-    if (l->network->type == SOCK_DGRAM) {
+    if (l->network->type != SOCK_STREAM)
         /* A message is sent whole or not at all: make room for the largest. */
         set_option(l, SOL_SOCKET, SO_SNDBUF, BUFFER_SIZE);
-        /* A client ignores replies from any address but the one it sent to, so
-         * recvmsg() must report that one. */
+    if (l->network->type == SOCK_DGRAM) {
+        /* A reply must come from the address that the client sent to. */
 #ifdef IP_PKTINFO
         set_option(l, IPPROTO_IP, IP_PKTINFO, 1);
 #endif
@@ -248,9 +233,8 @@ static void finish_listener(struct listener *l)
 
 /* ---- The parent: a child waiting on each socket ------------------------- */
 
-/* Announces the sockets; then forks a child for each on which none waits, until
- * a signal says to stop. So a client does not wait for fork(), the most
- * expensive call of a short connection. */
+/* Forks a child for each socket on which none waits, until a signal says to
+ * stop: so no client waits for fork(), which takes longer than its service. */
 static void supervise(void)
 {
     nslots = nlisteners * max_connections;
@@ -265,7 +249,7 @@ static void supervise(void)
     while (!stopping) {
         const struct timespec *timeout = NULL;
 
-        reap_children();
+        signal_children(0);
         for (struct listener *l = listeners; l < listeners + nlisteners; l++) {
             struct child *slot = l->children, *end = slot + max_connections;
             pid_t pid;
@@ -278,7 +262,8 @@ static void supervise(void)
             if ((pid = fork()) == 0) /* the child must not set slot->pid */
                 run_child(l, slot);
             if (pid == -1) { /* clients wait in the backlog */
-                report(l, "fork");
+                if (failures++ == 0)
+                    warn("%s: trying again: fork", l->name);
                 slot->waiting = false;
                 timeout = &tick;
             }
@@ -288,10 +273,10 @@ static void supervise(void)
     }
 }
 
-/* Notes which children have ended, and returns how many are left. It checks
- * each: SIGCHLDs merge, and one may be for a child from before exec(). A
- * stopped child does not count as waiting. */
-static int reap_children(void)
+/* Sends each child a signal, unless it is 0, and returns how many are left. It
+ * notes which have ended: SIGCHLDs merge, so it asks for each. A stopped child
+ * does not count as waiting. */
+static int signal_children(int number)
 {
     int status, left = 0;
 
@@ -304,6 +289,8 @@ static int reap_children(void)
             if (!WIFSTOPPED(status))
                 c->pid = 0;
         }
+        if (c->pid != 0 && number != 0)
+            kill(c->pid, number);
         left += c->pid != 0;
     }
     return left;
@@ -316,16 +303,6 @@ static int count_waiting(const struct child *first, int n)
     for (const struct child *c = first; c < first + n; c++)
         waiting += c->waiting;
     return waiting;
-}
-
-/* Reports a transient error, once in each process. */
-static void report(const struct listener *l, const char *call)
-{
-    static bool reported;
-
-    if (!reported)
-        warnx("%s: %s: %s; trying again", l->name, call, strerror(errno));
-    reported = true;
 }
 
 /* The parent's signals are blocked except while it waits in pselect(): none can
@@ -341,21 +318,22 @@ static void catch_signals(void)
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, NULL);
     signal(SIGCHLD, on_signal);
+    signal(SIGALRM, on_signal);
     for (int i = 0; i < 3; i++)
         if (signal(numbers[i], on_signal) == SIG_IGN)
             signal(numbers[i], SIG_IGN);
 }
 
 /* SIGCHLD only wakes the parent. The others stop it by a flag; and a child by
- * closing the socket that it waits on: whatever it was about to do, its next
- * accept() or recvmsg() fails with EBADF. A flag could be checked too early.
- * The child opens nothing in between that could reuse the descriptor. */
+ * closing the socket that it waits on, so that its next accept() or recvmsg()
+ * fails with EBADF: it could check a flag just before the signal comes. Nothing
+ * that the child opens can get the descriptor's number in between. */
 static void on_signal(int number)
 {
     const int saved = errno; /* the interrupted code may be about to look */
 
     if (number == SIGALRM && getppid() == parent_pid) {
-        alarm(60); /* seconds */
+        alarm(60 + (unsigned)idle_timeout); /* restarts a read()'s timeout */
     } else if (number != SIGCHLD) {
         stopping = 1;
         close(child_fd);
@@ -368,29 +346,20 @@ static void on_signal(int number)
  * clients; but not forever, nor past a second signal. */
 static void drain(void)
 {
-    const long long start = now_ms();
-    int busy = reap_children() - count_waiting(children, nslots);
+    const int busy = signal_children(0) - count_waiting(children, nslots);
 
     close_listeners();
-    for (struct child *c = children; c < children + nslots; c++)
-        if (c->pid != 0)
-            kill(c->pid, SIGTERM);
-    if (busy > 0)
+    signal_children(SIGTERM);
+    if (busy > 0) {
         warnx("waiting up to 5 s for %d connection%s; signal again to exit now",
               busy, busy == 1 ? "" : "s");
-    while (reap_children() > 0 && now_ms() < start + 5000) {
-        /* timeout(1) signals twice within a moment, and means one. */
-        if (stopping && now_ms() > start + 100)
-            break;
-        stopping = 0;
-        pselect(0, NULL, NULL, NULL, &tick, &no_signals);
+        nanosleep(&tick, NULL); /* timeout(1) sends two signals at once ... */
     }
-    busy = reap_children() - count_waiting(children, nslots);
-    if (busy > 0)
-        warnx("cutting off %d connection%s", busy, busy == 1 ? "" : "s");
-    for (struct child *c = children; c < children + nslots; c++)
-        if (c->pid != 0 && kill(c->pid, SIGKILL) == 0)
-            (void)waitpid(c->pid, NULL, 0);
+    pselect(0, NULL, NULL, NULL, &moment, &no_signals); /* ... and means one */
+    stopping = 0;
+    alarm(5); /* seconds; then on_signal() sets it again */
+    while (signal_children(stopping ? SIGKILL : 0) > 0)
+        pselect(0, NULL, NULL, NULL, NULL, &no_signals);
 }
 
 /* atexit() handler. A socket file is removed if it is still the one made. */
@@ -413,8 +382,7 @@ static void close_listeners(void)
 /* Becomes a child of one listener. Signals are blocked until it is one. */
 static _Noreturn void run_child(const struct listener *l, struct child *self)
 {
-    /* With its siblings' sockets it would keep their ports in use for as long
-     * as its own client stays. */
+    /* Its siblings' ports would stay in use as long as its own client does. */
     for (int i = 0; i < nlisteners; i++)
         if (&listeners[i] != l)
             close(listeners[i].fd);
@@ -423,8 +391,7 @@ static _Noreturn void run_child(const struct listener *l, struct child *self)
 #ifdef PR_SET_PDEATHSIG
     prctl(PR_SET_PDEATHSIG, SIGTERM); /* when the parent is gone */
 #else
-    signal(SIGALRM, on_signal);
-    alarm(60);
+    alarm(60 + (unsigned)idle_timeout); /* then on_signal() looks for it */
 #endif
     if (getppid() != parent_pid)
         _exit(0); /* it was gone before that */
@@ -437,15 +404,14 @@ static _Noreturn void run_child(const struct listener *l, struct child *self)
 }
 
 /* Accepts clients in turn, until enough other children are waiting. The kernel
- * wakes one waiting child for each client. The last one to turn busy wakes the
- * parent: each marks itself busy before it counts, so if two accept at once,
- * at least one of them finds no child waiting. */
+ * wakes one of them for each client. A child marks itself busy, then looks: if
+ * two are the last to turn busy, one of them sees it, and wakes the parent. */
 static void accept_clients(const struct listener *l, struct child *self)
 {
     do {
         struct sockaddr_storage peer;
         socklen_t len = sizeof peer;
-        char name[ADDRESS_SIZE] = "";
+        char name[TEXT_SIZE] = "";
         int conn_fd = accept(child_fd, (struct sockaddr *)&peer, &len);
 
         if (conn_fd != -1) {
@@ -459,8 +425,9 @@ static void accept_clients(const struct listener *l, struct child *self)
         } else if (errno == EBADF) {
             return;
         } else if (errno != EINTR && errno != ECONNABORTED) {
-            report(l, "accept"); /* out of descriptors or memory, say */
-            (void)poll(NULL, 0, RETRY_MS);
+            if (failures++ == 0) /* out of descriptors or memory, say */
+                warn("%s: trying again: accept", l->name);
+            nanosleep(&tick, NULL);
         }
     } while (count_waiting(l->children, max_connections) <= max_idle);
 }
@@ -470,22 +437,19 @@ static void serve_client(int fd, const struct listener *l, const char *peer)
 {
     const struct timeval limit = {.tv_sec = idle_timeout};
     const struct linger orderly = {.l_onoff = false};
-    const struct network *n = l->network;
-    int size = BUFFER_SIZE, error = 0;
+    int error = 0;
     size_t echoed = 0;
     char why[64];
 
     if (verbose)
         warnx("accepted %s on %s, child %ld", peer, l->name, (long)getpid());
-    if (n->type == SOCK_SEQPACKET)
-        (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
     /* The idle timeout. TCP_USER_TIMEOUT is better for writes: Linux wakes no
      * blocked write() before a third of its buffer is free, however steadily
      * the client reads. */
     if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) == -1 ||
-        ((n->protocol != IPPROTO_TCP || TCP_USER_TIMEOUT == 0) &&
+        ((l->network->protocol != IPPROTO_TCP || TCP_USER_TIMEOUT == 0) &&
          setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit) == -1) ||
-        echo_stream(fd, n->type == SOCK_SEQPACKET, &echoed) == -1)
+        echo_stream(fd, l->network->type == SOCK_SEQPACKET, &echoed) == -1)
         error = errno;
     /* Everything was echoed: an orderly close. If not, a reset shows the
      * client that the echo is incomplete. AF_UNIX has no reset. */
@@ -505,11 +469,11 @@ static void serve_client(int fd, const struct listener *l, const char *peer)
 }
 
 /* Echoes what comes on a connected, blocking socket until end of file, which
- * the peer sends when it shuts down its sending half (RFC 862). *echoed grows
- * by the bytes echoed. With `packets` (SOCK_SEQPACKET) read() and write() take
- * a message each. Returns 0, or -1 with errno set: ECONNRESET or EPIPE if the
- * peer is gone (ignore SIGPIPE), EAGAIN after SO_RCVTIMEO, ETIMEDOUT after
- * SO_SNDTIMEO, EMSGSIZE for a message that the buffer may have cut off. */
+ * the peer sends by shutting down its sending half (RFC 862); *echoed grows by
+ * the bytes echoed. With `packets` (SOCK_SEQPACKET) each read() is a message.
+ * Returns 0, or -1 with errno set: ECONNRESET or EPIPE if the peer is gone
+ * (ignore SIGPIPE), EAGAIN after SO_RCVTIMEO, ETIMEDOUT after SO_SNDTIMEO,
+ * EMSGSIZE for a message that the buffer may have cut off. */
 static int echo_stream(int fd, bool packets, size_t *echoed)
 {
     static char buffer[BUFFER_SIZE];
@@ -528,10 +492,10 @@ static int echo_stream(int fd, bool packets, size_t *echoed)
     return 0;
 }
 
-/* Writes `size` bytes to a blocking descriptor; *written grows by what was
- * written, also if it fails. Returns 0, or -1 with errno set (ETIMEDOUT for
- * EAGAIN). A socket may take less than it is offered, when its buffer fills up:
- * without the loop the rest is lost, and only under load. */
+/* Writes `size` bytes to a blocking descriptor; *written grows by what it took.
+ * Returns 0, or -1 with errno set (ETIMEDOUT for EAGAIN). When its buffer fills
+ * up, a socket takes less than it is offered: without the loop the rest is
+ * lost, and only under load. */
 static int write_all(int fd, const char *data, size_t size, size_t *written)
 {
     while (size > 0) {
@@ -556,9 +520,9 @@ static int write_all(int fd, const char *data, size_t size, size_t *written)
  * messages about the datagram: here, the address that it was sent to. */
 static void echo_datagrams(const struct listener *l)
 {
-    static char buffer[BUFFER_SIZE], name[ADDRESS_SIZE];
+    static char buffer[BUFFER_SIZE], name[TEXT_SIZE];
     _Alignas(struct cmsghdr) char control[256];
-    bool reported = false;
+    unsigned refused = 0;
 
     for (;;) {
         struct sockaddr_storage peer = {0}; /* so that a path ends in NUL */
@@ -577,24 +541,20 @@ static void echo_datagrams(const struct listener *l)
         if (n == -1 && errno == EBADF)
             return;
         part.iov_len = (size_t)n;
-        if (n == -1 || m.msg_namelen == 0) {
-            (void)poll(NULL, 0, 1); /* must not spin if others shut it down */
-        } else if (may_reply(m.msg_name)) {
-            if ((size_t)n < sizeof buffer) /* or it may be cut off */
-                send_reply(&m);
-        } else if (!reported) {
-            reported = true;
-            format_address(name, l->network, m.msg_name, m.msg_namelen);
+        if (n == -1 || m.msg_namelen == 0 || (size_t)n == sizeof buffer)
+            nanosleep(&moment, NULL); /* without it a lasting error spins */
+        else if (may_reply(m.msg_name))
+            send_reply(&m);
+        else if (refused++ == 0)
             warnx("%s: no reply to %s, maybe an echo service (reported once)",
-                  l->name, name);
-        }
+                  l->name,
+                  format_address(name, l->network, m.msg_name, m.msg_namelen));
     }
 }
 
-/* May this sender have a reply? A datagram with the spoofed source address of
- * another echo service would go back and forth between the two forever. Such
- * services are at ports below 1024, at this server's port on any host, or are
- * this server itself. */
+/* May this sender have a reply? With the spoofed source address of an echo
+ * service, a datagram would go back and forth forever. Such services are at
+ * ports below 1024, at this server's ports on any host, and at its own path. */
 static bool may_reply(struct sockaddr *peer)
 {
     struct stat file = {0};
@@ -615,17 +575,14 @@ static bool may_reply(struct sockaddr *peer)
 
 /* Sends a datagram back, or loses it: one peer whose queue is full must not
  * delay the others. The reply's source address goes with it, but no interface,
- * because the route back may lead over another (unless it is link-local). */
+ * because the route back may lead over another. */
 static void send_reply(struct msghdr *m)
 {
     struct cmsghdr *c = CMSG_FIRSTHDR(m);
 
     for (; c != NULL; c = CMSG_NXTHDR(m, c)) {
-        struct in6_pktinfo *ipv6 = (struct in6_pktinfo *)CMSG_DATA(c);
-
         if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_PKTINFO) {
-            if (!IN6_IS_ADDR_LINKLOCAL(&ipv6->ipi6_addr))
-                ipv6->ipi6_ifindex = 0;
+            ((struct in6_pktinfo *)CMSG_DATA(c))->ipi6_ifindex = 0;
             break;
         }
 #ifdef IP_PKTINFO
@@ -664,18 +621,15 @@ static void unlink_stale_socket(const struct addrinfo *a)
 static void adopt_listeners(void)
 {
     const char *pid = getenv("LISTEN_PID"), *number = getenv("LISTEN_FDS");
-    long n;
+    long n = 0;
 
-    if (pid == NULL || number == NULL || strtol(pid, NULL, 10) != parent_pid)
-        return;
-    n = strtol(number, NULL, 10);
-    if (n < 1 || n > LISTENERS_MAX)
-        errx(1, "LISTEN_FDS: invalid number '%s'", number);
-    while (nlisteners < n) {
+    if (pid != NULL && number != NULL && strtol(pid, NULL, 10) == parent_pid)
+        n = strtol(number, NULL, 10);
+    while (nlisteners < n && nlisteners < LISTENERS_MAX) {
         const struct listener *l = adopt_socket(STDERR_FILENO + 1 + nlisteners);
 
         /* Rejects what cannot listen, such as a connection. */
-        if (listen(l->fd, BACKLOG) == -1 && errno != EOPNOTSUPP)
+        if (l->network->type != SOCK_DGRAM && listen(l->fd, BACKLOG) == -1)
             err(1, "%s: listen", l->name);
     }
 }
@@ -683,75 +637,56 @@ static void adopt_listeners(void)
 /* Finds a socket's network in the table, or ends the program. */
 static struct listener *adopt_socket(int fd)
 {
+    const struct network *n = networks, *end = n + sizeof networks / sizeof *n;
     struct listener *l = &listeners[nlisteners++];
     struct sockaddr address = {0};
-    int type, protocol = -1;
-    socklen_t len = sizeof type, size = sizeof address;
+    socklen_t size = sizeof address, len = sizeof(int);
+    int type;
 
-    *l = (struct listener){.fd = fd, .name = "standard input"};
-    if (!inetd)
-        snprintf(l->name, sizeof l->name, "descriptor %d", fd);
-    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == -1 ||
-        getsockname(fd, &address, &size) == -1)
-        err(1, "%s: getsockopt", l->name);
-#ifdef SO_PROTOCOL
-    (void)getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &len);
-#endif
+    /* Only a connection has a peer; and any family is the same at both ends. */
+    if ((inetd ? getpeername(fd, &address, &size)
+               : getsockname(fd, &address, &size)) == -1 ||
+        getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == -1)
+        err(1, "descriptor %d: %s", fd, inetd ? "getpeername" : "getsockname");
     (void)fcntl(fd, F_SETFL, 0); /* no O_NONBLOCK: our calls block */
-    for (size_t i = 0; i < sizeof networks / sizeof *networks; i++) {
-        const struct network *n = &networks[i];
-
-        if (n->type == type && (protocol == -1 || n->protocol == protocol) &&
-            (n->domain == AF_UNIX) == (address.sa_family == AF_UNIX)) {
-            l->network = n;
-            finish_listener(l);
-            return l;
-        }
-    }
-    errx(1, "%s: unknown kind of socket", l->name);
+    while (n < end && (n->domain != address.sa_family || n->type != type))
+        n++;
+    if (n == end)
+        errx(1, "descriptor %d: unknown kind of socket", fd);
+    *l = (struct listener){.fd = fd, .network = n};
+    finish_listener(l);
+    return l;
 }
 
 /* -i: serves the connection that is standard input, as inetd passes it. */
 static int serve_stdin(void)
 {
-    struct sockaddr peer;
-    socklen_t len = sizeof peer;
-    struct listener *l;
-    struct stat in, log;
+    struct stat log;
 
     /* inetd makes the connection standard error, too: then there is no log. */
-    if (fstat(STDIN_FILENO, &in) == 0 && fstat(STDERR_FILENO, &log) == 0 &&
-        in.st_dev == log.st_dev && in.st_ino == log.st_ino &&
+    if (fstat(STDERR_FILENO, &log) == 0 && S_ISSOCK(log.st_mode) &&
         freopen("/dev/null", "w", stderr) == NULL)
         return 1;
-    l = adopt_socket(STDIN_FILENO);
-    if (l->network->type == SOCK_DGRAM || getpeername(l->fd, &peer, &len) == -1)
-        errx(1, "standard input: not a connection");
-    serve_client(l->fd, l, "client");
+    serve_client(STDIN_FILENO, adopt_socket(STDIN_FILENO), "client");
     return 0;
 }
 
 /* ---- The command line --------------------------------------------------- */
 
-/* clang-format off */
 static const char help[] =
-"usage: server [-hiv] [-k IDLE] [-m CONNECTIONS] [-t SECONDS] [ENDPOINT...]\n"
-"\n"
-"Sends back whatever a client sends, until SIGINT or SIGTERM.\n"
-"\n"
-"  -h              print this help\n"
-"  -i              serve the one connection that is standard input (inetd)\n"
-"  -k IDLE         keep up to IDLE children waiting on each socket (32);\n"
-"                  0: fork a new one for each client\n"
-"  -m CONNECTIONS  serve up to CONNECTIONS at a time on each socket (512)\n"
-"  -t SECONDS      close connections idle for that long (300); 0: never\n"
-"  -v              log each connection\n"
-"\n"
-"An ENDPOINT is [NETWORK:]ADDRESS. Without one: tcp udp unix\n"
-"  tcp, tcp4, tcp6, udp, udp4, udp6, mptcp   [HOST:]PORT (7777)\n"
-"  unix, unixgram, unixpacket                PATH (NETWORK.sock)\n"
-"No HOST means loopback, '*' every interface; PORT 0 means a free one.\n";
-/* clang-format on */
+    "usage: server [-hiv] [-k IDLE] [-m CONNECTIONS] [-t SECONDS] [ENDPOINT...]"
+    "\n\nSends back whatever a client sends, until SIGINT or SIGTERM.\n\n"
+    "  -h              print this help\n"
+    "  -i              serve the connection that is standard input (inetd)\n"
+    "  -k IDLE         keep up to IDLE children waiting on each socket (32);\n"
+    "                  0: fork a new one for each client\n"
+    "  -m CONNECTIONS  serve up to CONNECTIONS at a time on each socket (512)\n"
+    "  -t SECONDS      close connections idle for that long (300); 0: never\n"
+    "  -v              log each connection\n\n"
+    "An ENDPOINT is [NETWORK:]ADDRESS. Without one: tcp udp unix\n"
+    "  tcp, tcp4, tcp6, udp, udp4, udp6, mptcp   [HOST:]PORT (7777)\n"
+    "  unix, unixgram, unixpacket                PATH (NETWORK.sock)\n"
+    "No HOST means loopback, '*' every interface; PORT 0 means a free one.\n";
 
 static void parse_options(int argc, char **argv)
 {

@@ -30,12 +30,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static void check_text(const struct network *n, const struct sockaddr *address,
                        socklen_t len)
 {
-    char *text = malloc(ADDRESS_SIZE), again[ADDRESS_SIZE];
+    char *text = malloc(TEXT_SIZE), again[ADDRESS_SIZE];
     struct addrinfo *list;
     struct endpoint e;
 
     assert(text != NULL && format_address(text, n, address, len) == text);
-    assert(memchr(text, '\0', ADDRESS_SIZE) != NULL);
+    assert(memchr(text, '\0', TEXT_SIZE) != NULL);
     for (const char *c = text; *c != '\0'; c++)
         assert(!iscntrl((unsigned char)*c));
     /* A path can fill its array, without a NUL; such an endpoint is refused. */

@@ -24,7 +24,7 @@ CALLS = {"accept": ("accept accept4", "EMFILE ECONNABORTED EINTR ENOMEM EAGAIN")
       "EINTR EAGAIN ENOSPC EPIPE EIO ECONNRESET ENOBUFS"),}
 # strace does not make the call that fails. So a close() or shutdown() that fails leaves something open, which no kernel
 # does. A kill() of an own child, and the rest, cannot fail, or belong to the C library's start, before main().
-LEFT_OUT = """close shutdown kill arch_prctl brk clock_gettime execve exit exit_group futex getpid getppid getrandom
+LEFT_OUT = """close shutdown kill arch_prctl brk clock_gettime clock_nanosleep execve exit exit_group futex getpid getppid getrandom
     ioctl lseek mprotect munmap prlimit64 readlink readlinkat restart_syscall rseq rt_sigaction rt_sigprocmask
     rt_sigreturn set_robust_list set_tid_address umask uname""".split()
 # What a message may name instead of the call: what failed in consequence.
