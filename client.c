@@ -3,7 +3,7 @@
  * input to the server, and the server's reply to its standard output.
  * usage: client [-hv] [-w SECONDS] [ENDPOINT]
  * Exit status: 0 all input was sent, and the server closed normally (answered
- * each datagram), 1 failed at run time, 2 wrong usage. The calls, in order:
+ * each datagram), 1 run-time error, 2 usage error. The calls, in order:
  *
  *   connections  socket, connect; send and recv at the same time; shutdown at
  *                the end of the input; recv until end of file; close
@@ -35,7 +35,7 @@ static struct { /* input on its way: buffer[start..end) is still to be sent */
     bool ended, shut; /* input at end of file; nothing more is to be sent */
     int error;        /* the errno with which sending failed */
 } input;
-static char reply[BUFFER_SIZE];
+static char reply[4 * BUFFER_SIZE];
 static unsigned long long sent, received;     /* bytes */
 static enum { UNKNOWN, ECHO, OTHER } service; /* what answers datagrams */
 
@@ -79,7 +79,7 @@ int main(int argc, char **argv)
         errx(1, "%s: getaddrinfo: %s", text, problem);
     network = e.network;
     if (timeout == -1)
-        timeout = network->type == SOCK_DGRAM;
+        timeout = network->type == SOCK_DGRAM ? 1 : 0;
 #ifdef F_SETPIPE_SZ /* if it is a pipe, fewer switches between its two ends */
     (void)fcntl(STDOUT_FILENO, F_SETPIPE_SZ, 1 << 20);
 #endif
@@ -123,13 +123,13 @@ static int open_connection(void)
 {
     const int on = 1, size = 4 * BUFFER_SIZE;
     const struct timeval limit = {timeout, 0};
-    struct sockaddr_storage own = {0};
-    socklen_t len = sizeof own;
+    struct sockaddr_storage own = {0}, other = {0};
+    socklen_t len = sizeof own, other_len = sizeof other;
 
     fd = socket(peer->ai_family, network->type, network->protocol);
     if (fd == -1)
         return fail(is_icmp(network) ? "socket (see icmp(7))" : "socket");
-    if (network->type != SOCK_STREAM) /* messages are sent whole or not */
+    if (network->type != SOCK_STREAM) /* a message goes whole or not at all */
         (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
     /* For TCP, as the server's finish_listener() explains. */
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
@@ -147,10 +147,11 @@ static int open_connection(void)
             errno = ETIMEDOUT; /* SO_SNDTIMEO */
         return fail("connect");
     }
-    /* If no server listens on an ephemeral port, the socket may have connected
-     * to itself (a self-connect), and would be its own echo. */
-    (void)getsockname(fd, (struct sockaddr *)&own, &len);
-    if (len == peer->ai_addrlen && memcmp(&own, peer->ai_addr, len) == 0) {
+    /* If no server listens, and the kernel chose the server's port for ours,
+     * the socket has connected to itself, and would be its own echo. */
+    if (getsockname(fd, (struct sockaddr *)&own, &len) == 0 &&
+        getpeername(fd, (struct sockaddr *)&other, &other_len) == 0 &&
+        memcmp(&own, &other, sizeof own) == 0) {
         errno = ECONNREFUSED;
         return fail("connect");
     }
@@ -174,17 +175,17 @@ static int fail(const char *call)
 /* ---- A connection: both directions at the same time --------------------- */
 
 /* Moves bytes both ways until the server has closed; returns the exit status.
- * It waits for both ways at once: a client that first sends everything blocks
- * forever, once the echo fills the buffers and the server stops reading. */
+ * It waits for both ways at once: a client that sends everything first blocks
+ * forever once the echo has filled the buffers and the server stops reading. */
 static int relay(void)
 {
     struct pollfd on[2];
     socklen_t len = sizeof input.error;
-    int left = 1; /* bytes that are not acknowledged */
+    int left = 1; /* bytes not yet acknowledged */
 
     do {
         const bool blocked = send_input();
-        /* An input that is not to be read is left out, or we would spin. */
+        /* Leave out input that we must not read yet, or we would spin. */
         const int in = blocked || input.shut ? -1 : STDIN_FILENO;
 
         on[0] = (struct pollfd){fd, blocked ? POLLIN | POLLOUT : POLLIN, 0};
@@ -194,12 +195,12 @@ static int relay(void)
                  timeout);
         if (on[1].revents != 0)
             read_input();
-        /* The end is not in POLLHUP but in recv(), behind the last byte. */
+        /* Any event but POLLOUT is for recv(): the last bytes, then the end. */
     } while ((on[0].revents & ~POLLOUT) == 0 || receive());
 
     /* Did the server get everything? recv() returns 0 even if our last bytes
-     * came too late, and a reset follows: so wait, for up to a second, until
-     * its kernel has acknowledged them, or not. */
+     * come too late and a reset follows. So wait up to a second for the
+     * server's kernel to acknowledge or reset them. */
     (void)shutdown(fd, SHUT_WR);
     for (int tries = 0; input.error == 0 && left > 0 && tries < 100; tries++) {
         (void)poll(NULL, 0, tries > 0 ? 10 : 0);
@@ -207,7 +208,7 @@ static int relay(void)
             left = 0;
         (void)getsockopt(fd, SOL_SOCKET, SO_ERROR, &input.error, &len);
     }
-    on[1].fd = STDIN_FILENO;
+    on[1].fd = STDIN_FILENO; /* is there input that was never sent? */
     if (!input.shut && input.start == input.end && poll(on + 1, 1, 0) > 0)
         read_input();
     if (input.error != 0)
@@ -244,7 +245,7 @@ static bool send_input(void)
     return false;
 }
 
-/* How much of the buffer goes in one send(): of messages, a line. 0: none. */
+/* How much to send() next: all, or one message, a line. 0: nothing yet. */
 static size_t next_size(void)
 {
     const char *start = input.buffer + input.start, *newline;
@@ -259,7 +260,7 @@ static size_t next_size(void)
     return size == MESSAGE_MAX || input.ended ? size : 0;
 }
 
-/* Reads what there is of the input, behind what is still to be sent. */
+/* Reads what input there is, and puts it behind what is still unsent. */
 static void read_input(void)
 {
     ssize_t n;
@@ -287,7 +288,7 @@ static bool receive(void)
     return n != 0;
 }
 
-/* Writes all, even if that would block; the time does not count for -w. */
+/* Writes the whole reply, even if that blocks: -w does not limit this wait. */
 static void write_reply(const char *text, size_t size)
 {
     for (size_t done = 0; done < size;) {
@@ -317,7 +318,7 @@ static int exchange_datagrams(void)
 
         if (size > 0) {
             while (deliver(size) == -1) {
-                peer = sent == 0 ? peer->ai_next : NULL;
+                peer = sent == 0 ? peer->ai_next : NULL; /* NULL: give up */
                 connect_first();
             }
             input.start += size;
@@ -343,25 +344,25 @@ static int deliver(size_t size)
     const char *message = input.buffer + input.start, *text = reply + header;
 
     for (int tries = 0; tries < 3; tries++) {
-        ssize_t n;
-
-        /* If there is no room for it, it is lost, as on the way. */
+        /* No room in a queue: the datagram is lost, as it may be on the way. */
         if (send_datagram(size) == -1 && !NOT_YET && errno != ENOBUFS)
             return fail("send");
-        while ((n = recv(fd, reply, sizeof reply, 0)) != -1) {
+        for (int ignored = 0; ignored < 100; ignored++) {
+            const ssize_t n = recv(fd, reply, sizeof reply, 0);
             const size_t got = n > (ssize_t)header ? (size_t)n - header : 0;
             const bool echo = got == size && memcmp(text, message, size) == 0;
 
+            if (n == -1 && (NOT_YET || errno == EMSGSIZE))
+                break; /* not in time; or the kernel knows the path's MTU now */
+            if (n == -1)
+                return fail("recv");
             if (service == UNKNOWN)
-                service = echo ? ECHO : OTHER;
+                service = echo || header > 0 ? ECHO : OTHER;
             if (service == OTHER || echo) {
                 write_reply(text, got);
                 return 0;
             }
         }
-        /* No reply in time; or too large for a link, as the kernel now knows */
-        if (!NOT_YET && errno != EMSGSIZE)
-            return fail("recv");
     }
     errno = ETIMEDOUT;
     return fail("recv");
@@ -369,8 +370,8 @@ static int deliver(size_t size)
 
 /* ---- Rare: an address of our own, ICMP ---------------------------------- */
 
-/* A unixgram server replies only to an address. Linux gives us one that is no
- * file (autobind, unix(7)); elsewhere it is a file, to be removed. 0, or -1. */
+/* A unixgram server can reply only to an address. Linux gives us one without a
+ * file (autobind, unix(7)); elsewhere we must remove the file. 0, or -1. */
 #ifdef __linux__
 static int bind_own_address(void)
 {
@@ -406,8 +407,8 @@ static int bind_own_address(void)
 }
 #endif
 
-/* Like send(), but ICMP (RFC 792, RFC 4443) needs a header: the type, and what
- * the kernel puts in. By that it knows our replies, which are all echoes. */
+/* Like send(), but ICMP (RFC 792, RFC 4443) needs a header. We set the type,
+ * the kernel an identifier; it passes us only echo replies that carry it. */
 static ssize_t send_datagram(size_t size)
 {
     unsigned char header[ICMP_HEADER] = {network->domain == AF_INET ? 8 : 128};
@@ -424,14 +425,13 @@ static const char help[] =
     "Sends standard input to a server, and its reply to standard output.\n\n"
     "  -h          print this help\n"
     "  -v          report each address that is tried, and the rate at the end\n"
-    "  -w SECONDS  give up when nothing was sent or received for that long;\n"
-    "              0: never (the default; with datagrams 1, and 3 tries)\n\n"
+    "  -w SECONDS  give up when nothing is sent or received for that long;\n"
+    "              0: never (the default; for datagrams 1, with 3 tries)\n\n"
     "An ENDPOINT is [NETWORK:]ADDRESS. Without one: tcp\n"
     "  tcp, tcp4, tcp6, udp, udp4, udp6, mptcp   [HOST:]PORT (7777)\n"
     "  icmp, icmp6                               HOST: its kernel answers\n"
     "  unix, unixgram, unixpacket                PATH (NETWORK.sock)\n"
-    "No HOST means loopback. Each line is a message, except with the streams\n"
-    "tcp, mptcp and unix.\n";
+    "No HOST: loopback. Except on tcp, mptcp and unix, a line is a message.\n";
 
 /* Sets the options. Returns the endpoint. */
 static const char *parse_options(int argc, char **argv)

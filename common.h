@@ -26,13 +26,13 @@
 
 /* ---- Networks: the three parameters of socket() ------------------------- */
 
-/* A network is our name, and Go's, for one useful choice of the three. */
+/* A network is a name, as in Go, for one useful combination of the three. */
 struct network {
     const char *name;
     int domain;          /* the address family; AF_UNSPEC: IPv4 and IPv6 */
     int type;            /* a stream of bytes, datagrams, or packets */
     int protocol;        /* 0: the default for this domain and type */
-    const char *address; /* the default: a port, a host or a path */
+    const char *address; /* the default: a port or a path */
 };
 
 static const struct network networks[] = {
@@ -85,7 +85,7 @@ static inline bool is_port(const char *text, const struct network *n)
            getservbyname(text, n->type == SOCK_STREAM ? "tcp" : "udp") != NULL;
 }
 
-/* Reads an endpoint. Returns NULL, or what is wrong; keeps hold of `text`. */
+/* Parses `text`, and keeps pointers to it. Returns NULL, or what is wrong. */
 static inline const char *parse_endpoint(struct endpoint *e, const char *text)
 {
     const size_t path_max = sizeof((struct sockaddr_un *)0)->sun_path - 1;
@@ -94,7 +94,7 @@ static inline const char *parse_endpoint(struct endpoint *e, const char *text)
     *e = (struct endpoint){find_network(text), "", text, "", ""};
     if (e->network == NULL)
         e->network = find_network(strchr(text, '/') != NULL ? "unix" : "tcp");
-    else if (*(e->port += strlen(e->network->name)) == ':')
+    else if (*(e->port += strlen(e->network->name)) == ':') /* after it */
         e->port++;
     else
         e->port = e->network->address;
@@ -105,7 +105,7 @@ static inline const char *parse_endpoint(struct endpoint *e, const char *text)
                  "socket path too long (at most %zu bytes)", path_max);
         return strlen(e->port) <= path_max ? NULL : e->problem;
     }
-    /* PORT, HOST or HOST:PORT. A host that is cut off is too long to exist. */
+    /* PORT, HOST or HOST:PORT. What strncpy() cuts off is no host. */
     host = strncpy(e->copy, e->port, sizeof e->copy - 1);
     e->host = is_port(host, e->network) ? "" : host;
     e->port = e->host != host ? host : e->network->address;
@@ -128,8 +128,8 @@ static inline const char *parse_endpoint(struct endpoint *e, const char *text)
     return NULL;
 }
 
-/* Finds the addresses of an endpoint, a list to try in turn, for freeaddrinfo()
- * unless it is AF_UNIX. Returns NULL, or the reason why there are none. */
+/* Finds an endpoint's addresses, a list to try in turn. Free it later with
+ * freeaddrinfo(), except for AF_UNIX. Returns NULL, or why there are none. */
 static inline const char *resolve_endpoint(const struct endpoint *e,
                                            struct addrinfo **list)
 {
@@ -151,8 +151,8 @@ static inline const char *resolve_endpoint(const struct endpoint *e,
     /* Without a protocol each address may come twice. MPTCP and ICMP, which
      * some libraries do not know, have the addresses of TCP and UDP. */
     info.ai_protocol = n->type == SOCK_DGRAM ? IPPROTO_UDP : IPPROTO_TCP;
-    /* With no host it gives the loopback addresses, or with AI_PASSIVE those
-     * for every interface. The name "localhost" may have one family only. */
+    /* Without a host getaddrinfo() gives the loopback addresses, or, if
+     * AI_PASSIVE, the wildcards. "localhost" may have one family only. */
     info.ai_flags = wildcard ? AI_PASSIVE : 0;
     status = getaddrinfo(host, e->port, &info, list);
     if (status == EAI_SYSTEM)
@@ -161,7 +161,7 @@ static inline const char *resolve_endpoint(const struct endpoint *e,
 }
 
 /* Writes an address as an endpoint, "tcp:[::1]:7777", into `text`, an array of
- * TEXT_SIZE bytes, and returns it. AF_UNIX with no name is "(unnamed)". */
+ * TEXT_SIZE bytes, and returns it. AF_UNIX with no path is "(unnamed)". */
 static inline char *format_address(char *text, const struct network *n,
                                    const struct sockaddr *a, socklen_t len)
 {
@@ -174,7 +174,7 @@ static inline char *format_address(char *text, const struct network *n,
                           NI_NUMERICHOST | NI_NUMERICSERV);
     else if (len > start && *path != '\0') /* it need not end in NUL */
         snprintf(host, sizeof host, "%.*s", (int)(len - start), path);
-    for (char *c = host; *c != '\0'; c++) /* may hold what terminals obey */
+    for (char *c = host; *c != '\0'; c++) /* may hold terminal escapes */
         *c = iscntrl((unsigned char)*c) ? '?' : *c;
     snprintf(text, TEXT_SIZE, a->sa_family == AF_INET6 ? "%s:[%s]" : "%s:%s",
              n->name, host);
@@ -185,9 +185,9 @@ static inline char *format_address(char *text, const struct network *n,
 
 /* ---- Helpers ------------------------------------------------------------ */
 
-/* Both programs begin with this. If descriptor 2 is closed, the next socket
- * gets its number, and its peer our messages: so /dev/null takes the place of a
- * closed one, opened the wrong way round, so that using it still fails. */
+/* Both programs call this first. If descriptor 2 were closed, the next socket
+ * would get that number, and its peer our messages. So /dev/null replaces each
+ * closed descriptor, opened in the wrong mode so that using it still fails. */
 static inline void prepare_process(void)
 {
     static char line[BUFSIZ];
@@ -203,7 +203,7 @@ static inline void prepare_process(void)
 #ifdef __linux__ /* BSD and macOS have getprogname() */
 #define getprogname() program_invocation_short_name
 #endif
-/* Ends the program: what is wrong with its usage, and where help is. */
+/* Says what is wrong with the usage, and where help is; then exits. */
 #define usage_error(form, ...) \
     errx(2, form "\ntry '%s -h'", __VA_ARGS__, getprogname())
 

@@ -1,8 +1,8 @@
 /*
  * server.c - an echo server: sends back whatever a client sends (RFC 862).
  * usage: server [-hiv] [-k IDLE] [-m CONNECTIONS] [-t SECONDS] [ENDPOINT...]
- * Exit status: 0 stopped by a signal (with -i: served the client), 1 failed at
- * run time, 2 wrong usage. The calls, in the order they are made:
+ * Exit status: 0 stopped by a signal (with -i: served the client), 1 run-time
+ * error, 2 usage error. The calls, in the order they are made:
  *
  *   parent                 socket, bind, listen; fork; wait for a signal
  *   child, connections     accept; read, write until end of file; close
@@ -30,7 +30,7 @@
 #define BACKLOG       65535 /* the system cuts it to its own limit */
 #define LISTENERS_MAX 256
 #ifndef TCP_USER_TIMEOUT
-#define TCP_USER_TIMEOUT 0 /* Linux has it; set_option() does without */
+#define TCP_USER_TIMEOUT 0 /* only Linux has it; 0 is an error */
 #endif
 
 struct child {
@@ -43,19 +43,19 @@ struct listener { /* a socket that listens, or that takes datagrams */
     in_port_t port; /* in network byte order; 0 for AF_UNIX */
     const struct network *network;
     char name[TEXT_SIZE];   /* its endpoint */
-    const char *path;       /* its socket file, if bind() made one here */
+    const char *path;       /* its socket file, if this process made one */
     struct stat file;       /* lstat() result for its socket file */
     struct child *children; /* max_connections slots */
 };
 
 static int max_idle = 32, max_connections = 512, idle_timeout = 300;
 static bool inetd, verbose;
-static struct listener listeners[LISTENERS_MAX];
+static struct listener listeners[LISTENERS_MAX + 1]; /* one is too many */
 static struct child *children; /* of all listeners, in shared memory */
 static int nlisteners, nslots;
-static unsigned failures; /* of fork() or accept(): the first is reported */
+static unsigned failures; /* of fork() or accept(): each process reports one */
 static pid_t parent_pid;
-static const struct timespec tick = {0, 100000000}, moment = {0, 1000000};
+static const struct timespec ms_1 = {0, 1000000}, ms_100 = {0, 100000000};
 static sigset_t no_signals;                 /* none is blocked while we wait */
 static volatile sig_atomic_t stopping;      /* set by on_signal() */
 static volatile sig_atomic_t child_fd = -1; /* the socket a child waits on */
@@ -144,9 +144,7 @@ static void open_listener(struct endpoint *e, struct addrinfo *a, int first)
     const char *path = a->ai_family == AF_UNIX ? e->port : NULL;
     struct listener *l = &listeners[nlisteners];
 
-    if (nlisteners == LISTENERS_MAX)
-        errx(1, "more than %d sockets", LISTENERS_MAX);
-    if (path == NULL && nlisteners > first) /* IPv6: in the same place */
+    if (path == NULL && nlisteners > first) /* sin6_port: same offset */
         ((struct sockaddr_in *)a->ai_addr)->sin_port = listeners[first].port;
     *l = (struct listener){.network = e->network, .path = path};
     format_address(l->name, l->network, a->ai_addr, a->ai_addrlen);
@@ -162,8 +160,8 @@ static void open_listener(struct endpoint *e, struct addrinfo *a, int first)
      * socket for IPv4 finds its port in use. */
     if (a->ai_family == AF_INET6)
         set_option(l, IPPROTO_IPV6, IPV6_V6ONLY, 1);
-    /* Without this the port is in use while the last server's connections are
-     * in TIME_WAIT, a minute. (With UDP it would let two servers share it.) */
+    /* Without this the port stays in use for a minute, while the kernel still
+     * remembers closed connections (TIME_WAIT). UDP servers would share it. */
     if (l->network->type == SOCK_STREAM)
         set_option(l, SOL_SOCKET, SO_REUSEADDR, 1);
     for (int tries = 0; bind(l->fd, a->ai_addr, a->ai_addrlen) == -1; tries++) {
@@ -176,7 +174,7 @@ static void open_listener(struct endpoint *e, struct addrinfo *a, int first)
             err(1, "%s: bind", l->name);
         if (path != NULL)
             unlink_stale_socket(a);
-        nanosleep(&tick, NULL);
+        nanosleep(&ms_100, NULL);
     }
     nlisteners++;
     finish_listener(l);
@@ -184,7 +182,7 @@ static void open_listener(struct endpoint *e, struct addrinfo *a, int first)
         err(1, "%s: listen", l->name);
 }
 
-/* Sets an option, if the system and the protocol (MPTCP) have it. */
+/* Sets an option, if system and protocol (MPTCP) have it and its value. */
 static void set_option(struct listener *l, int level, int name, int value)
 {
     if (setsockopt(l->fd, level, name, &value, sizeof value) == -1 &&
@@ -192,7 +190,7 @@ static void set_option(struct listener *l, int level, int name, int value)
         err(1, "%s: setsockopt", l->name);
 }
 
-/* Completes a bound socket. Connections inherit its options for TCP. */
+/* Sets the options of a bound socket. Its TCP connections inherit them. */
 static void finish_listener(struct listener *l)
 {
     const struct linger reset = {.l_onoff = true};
@@ -200,6 +198,8 @@ static void finish_listener(struct listener *l)
     struct sockaddr *bound = (struct sockaddr *)&storage;
     socklen_t len = sizeof storage;
 
+    if (nlisteners > LISTENERS_MAX)
+        errx(1, "more than %d sockets", LISTENERS_MAX);
     if (getsockname(l->fd, bound, &len) == -1)
         err(1, "%s: getsockname", l->name);
     format_address(l->name, l->network, bound, len);
@@ -216,17 +216,14 @@ static void finish_listener(struct listener *l)
         set_option(l, IPPROTO_IP, IP_PKTINFO, 1);
 #endif
         set_option(l, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
-    } else if (l->port != 0) {
+    } else if (l->port != 0) { /* TCP or MPTCP */
         /* Nagle's algorithm holds a short segment back until the client has
          * acknowledged the one before, and a delayed ACK takes 40 ms. */
         set_option(l, IPPROTO_TCP, TCP_NODELAY, 1);
-        /* Breaks a connection whose client takes nothing for that long, after
-         * close(), too: the kernel goes on trying to deliver what is left. */
-        set_option(l, IPPROTO_TCP, TCP_USER_TIMEOUT, idle_timeout * 1000);
         set_option(l, SOL_SOCKET, SO_KEEPALIVE, 1); /* is its host still on? */
         set_option(l, SOL_SOCKET, SO_OOBINLINE, 1); /* echo urgent bytes, too */
-        /* With this, close() sends a reset, even if the child is killed: the
-         * client learns that the echo is incomplete. */
+        /* Until serve_client() clears this, close() sends a reset, even if the
+         * child is killed: the client learns that the echo is incomplete. */
         (void)setsockopt(l->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
     }
 }
@@ -234,7 +231,7 @@ static void finish_listener(struct listener *l)
 /* ---- The parent: a child waiting on each socket ------------------------- */
 
 /* Forks a child for each socket on which none waits, until a signal says to
- * stop: so no client waits for fork(), which takes longer than its service. */
+ * stop: so no client waits for fork(), which takes longer than serving it. */
 static void supervise(void)
 {
     nslots = nlisteners * max_connections;
@@ -249,7 +246,7 @@ static void supervise(void)
     while (!stopping) {
         const struct timespec *timeout = NULL;
 
-        signal_children(0);
+        signal_children(0); /* notes which have ended */
         for (struct listener *l = listeners; l < listeners + nlisteners; l++) {
             struct child *slot = l->children, *end = slot + max_connections;
             pid_t pid;
@@ -259,13 +256,13 @@ static void supervise(void)
             if (slot == end || count_waiting(l->children, max_connections) > 0)
                 continue;
             slot->waiting = true;
-            if ((pid = fork()) == 0) /* the child must not set slot->pid */
+            if ((pid = fork()) == 0) /* only the parent sets slot->pid */
                 run_child(l, slot);
             if (pid == -1) { /* clients wait in the backlog */
                 if (failures++ == 0)
                     warn("%s: trying again: fork", l->name);
                 slot->waiting = false;
-                timeout = &tick;
+                timeout = &ms_100;
             }
             slot->pid = pid == -1 ? 0 : pid;
         }
@@ -273,9 +270,9 @@ static void supervise(void)
     }
 }
 
-/* Sends each child a signal, unless it is 0, and returns how many are left. It
- * notes which have ended: SIGCHLDs merge, so it asks for each. A stopped child
- * does not count as waiting. */
+/* Sends each child `number`, unless 0, and returns how many children are left.
+ * Two SIGCHLDs may come as one, so we ask for each child whether it has ended.
+ * One that is stopped (SIGSTOP) does not count as waiting. */
 static int signal_children(int number)
 {
     int status, left = 0;
@@ -284,8 +281,8 @@ static int signal_children(int number)
         if (c->pid != 0 && waitpid(c->pid, &status, WNOHANG | WUNTRACED) > 0) {
             c->waiting = false;
             if (WIFSIGNALED(status))
-                warnx("child %ld: killed by signal %d", (long)c->pid,
-                      WTERMSIG(status));
+                warnx("child %ld: %s by signal %d", (long)c->pid,
+                      stopping ? "cut off" : "killed", WTERMSIG(status));
             if (!WIFSTOPPED(status))
                 c->pid = 0;
         }
@@ -305,7 +302,7 @@ static int count_waiting(const struct child *first, int n)
     return waiting;
 }
 
-/* The parent's signals are blocked except while it waits in pselect(): none can
+/* The parent's signals are held back (blocked) except in pselect(): none can
  * come between checking a flag and waiting. One that was ignored from the
  * start, SIGHUP by nohup or SIGINT by a shell's "&", stays ignored. */
 static void catch_signals(void)
@@ -324,16 +321,16 @@ static void catch_signals(void)
             signal(numbers[i], SIG_IGN);
 }
 
-/* SIGCHLD only wakes the parent. The others stop it by a flag; and a child by
- * closing the socket that it waits on, so that its next accept() or recvmsg()
- * fails with EBADF: it could check a flag just before the signal comes. Nothing
- * that the child opens can get the descriptor's number in between. */
+/* SIGCHLD only wakes the parent. The other signals stop the parent by a flag,
+ * and a child by closing the socket that it waits on: accept() or recvmsg(),
+ * called again, fails with EBADF. A flag would not do: the signal may come
+ * between the check and the call, where the child opens no other descriptor. */
 static void on_signal(int number)
 {
     const int saved = errno; /* the interrupted code may be about to look */
 
     if (number == SIGALRM && getppid() == parent_pid) {
-        alarm(60 + (unsigned)idle_timeout); /* restarts a read()'s timeout */
+        alarm(60 + (unsigned)idle_timeout); /* lets read() time out first */
     } else if (number != SIGCHLD) {
         stopping = 1;
         close(child_fd);
@@ -343,7 +340,7 @@ static void on_signal(int number)
 }
 
 /* Stops listening in all processes, and lets the children finish with their
- * clients; but not forever, nor past a second signal. */
+ * clients, for 5 seconds or until a second signal. */
 static void drain(void)
 {
     const int busy = signal_children(0) - count_waiting(children, nslots);
@@ -353,16 +350,16 @@ static void drain(void)
     if (busy > 0) {
         warnx("waiting up to 5 s for %d connection%s; signal again to exit now",
               busy, busy == 1 ? "" : "s");
-        nanosleep(&tick, NULL); /* timeout(1) sends two signals at once ... */
+        nanosleep(&ms_100, NULL); /* timeout(1) sends a second signal: */
     }
-    pselect(0, NULL, NULL, NULL, &moment, &no_signals); /* ... and means one */
-    stopping = 0;
-    alarm(5); /* seconds; then on_signal() sets it again */
+    pselect(0, NULL, NULL, NULL, &ms_1, &no_signals); /* take it, ... */
+    stopping = 0;                                     /* ... and forget it */
+    alarm(5); /* seconds until on_signal() sets `stopping` */
     while (signal_children(stopping ? SIGKILL : 0) > 0)
         pselect(0, NULL, NULL, NULL, NULL, &no_signals);
 }
 
-/* atexit() handler. A socket file is removed if it is still the one made. */
+/* atexit() handler. Removes a socket file only if it is still our own. */
 static void close_listeners(void)
 {
     struct stat file;
@@ -379,10 +376,10 @@ static void close_listeners(void)
 
 /* ---- A child: accept and echo ------------------------------------------- */
 
-/* Becomes a child of one listener. Signals are blocked until it is one. */
+/* Sets up a child for one listener. Signals stay blocked until that is done. */
 static _Noreturn void run_child(const struct listener *l, struct child *self)
 {
-    /* Its siblings' ports would stay in use as long as its own client does. */
+    /* Else the other listeners' ports stay in use while this child lives. */
     for (int i = 0; i < nlisteners; i++)
         if (&listeners[i] != l)
             close(listeners[i].fd);
@@ -391,10 +388,10 @@ static _Noreturn void run_child(const struct listener *l, struct child *self)
 #ifdef PR_SET_PDEATHSIG
     prctl(PR_SET_PDEATHSIG, SIGTERM); /* when the parent is gone */
 #else
-    alarm(60 + (unsigned)idle_timeout); /* then on_signal() looks for it */
+    alarm(60 + (unsigned)idle_timeout); /* on_signal() checks the parent */
 #endif
     if (getppid() != parent_pid)
-        _exit(0); /* it was gone before that */
+        _exit(0); /* the parent is gone already */
     sigprocmask(SIG_SETMASK, &no_signals, NULL);
     if (l->network->type == SOCK_DGRAM)
         echo_datagrams(l);
@@ -403,9 +400,9 @@ static _Noreturn void run_child(const struct listener *l, struct child *self)
     _exit(0); /* exit() would remove the parent's socket files */
 }
 
-/* Accepts clients in turn, until enough other children are waiting. The kernel
- * wakes one of them for each client. A child marks itself busy, then looks: if
- * two are the last to turn busy, one of them sees it, and wakes the parent. */
+/* Accepts clients in turn, until enough other children wait. The kernel wakes
+ * one child for each client. A child marks itself busy before it counts: if the
+ * last two turn busy at once, at least one counts 0 and wakes the parent. */
 static void accept_clients(const struct listener *l, struct child *self)
 {
     do {
@@ -417,7 +414,7 @@ static void accept_clients(const struct listener *l, struct child *self)
         if (conn_fd != -1) {
             self->waiting = false;
             if (count_waiting(l->children, max_connections) == 0)
-                kill(getppid(), SIGCHLD); /* safe if orphaned */
+                kill(getppid(), SIGCHLD); /* if orphaned: init ignores it */
             if (verbose)
                 format_address(name, l->network, (struct sockaddr *)&peer, len);
             serve_client(conn_fd, l, name);
@@ -427,7 +424,7 @@ static void accept_clients(const struct listener *l, struct child *self)
         } else if (errno != EINTR && errno != ECONNABORTED) {
             if (failures++ == 0) /* out of descriptors or memory, say */
                 warn("%s: trying again: accept", l->name);
-            nanosleep(&tick, NULL);
+            nanosleep(&ms_100, NULL);
         }
     } while (count_waiting(l->children, max_connections) <= max_idle);
 }
@@ -437,19 +434,20 @@ static void serve_client(int fd, const struct listener *l, const char *peer)
 {
     const struct timeval limit = {.tv_sec = idle_timeout};
     const struct linger orderly = {.l_onoff = false};
+    const int ms = idle_timeout * 1000;
     int error = 0;
     size_t echoed = 0;
     char why[64];
 
     if (verbose)
         warnx("accepted %s on %s, child %ld", peer, l->name, (long)getpid());
-    /* The idle timeout. TCP_USER_TIMEOUT is better for writes: Linux wakes no
-     * blocked write() before a third of its buffer is free, however steadily
-     * the client reads. */
+    /* The idle timeout. SO_SNDTIMEO could hit a slow but steady reader: Linux
+     * wakes no blocked write() before a third of its buffer is free. The other
+     * is better, where there is one, and goes on after close(). */
     if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) == -1 ||
-        ((l->network->protocol != IPPROTO_TCP || TCP_USER_TIMEOUT == 0) &&
+        (setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof ms) == -1 &&
          setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit) == -1) ||
-        echo_stream(fd, l->network->type == SOCK_SEQPACKET, &echoed) == -1)
+        echo_stream(fd, l->network->type != SOCK_STREAM, &echoed) == -1)
         error = errno;
     /* Everything was echoed: an orderly close. If not, a reset shows the
      * client that the echo is incomplete. AF_UNIX has no reset. */
@@ -470,7 +468,7 @@ static void serve_client(int fd, const struct listener *l, const char *peer)
 
 /* Echoes what comes on a connected, blocking socket until end of file, which
  * the peer sends by shutting down its sending half (RFC 862); *echoed grows by
- * the bytes echoed. With `packets` (SOCK_SEQPACKET) each read() is a message.
+ * the bytes echoed. With `packets` (not SOCK_STREAM) each read() is a message.
  * Returns 0, or -1 with errno set: ECONNRESET or EPIPE if the peer is gone
  * (ignore SIGPIPE), EAGAIN after SO_RCVTIMEO, ETIMEDOUT after SO_SNDTIMEO,
  * EMSGSIZE for a message that the buffer may have cut off. */
@@ -492,10 +490,10 @@ static int echo_stream(int fd, bool packets, size_t *echoed)
     return 0;
 }
 
-/* Writes `size` bytes to a blocking descriptor; *written grows by what it took.
- * Returns 0, or -1 with errno set (ETIMEDOUT for EAGAIN). When its buffer fills
- * up, a socket takes less than it is offered: without the loop the rest is
- * lost, and only under load. */
+/* Writes `size` bytes; *written grows by what was taken. Returns 0, or -1 with
+ * errno set (ETIMEDOUT for EAGAIN). A write() that a signal or SO_SNDTIMEO ends
+ * may have taken a part, and a non-blocking one takes what there is room for:
+ * without the loop the rest is lost. */
 static int write_all(int fd, const char *data, size_t size, size_t *written)
 {
     while (size > 0) {
@@ -515,7 +513,7 @@ static int write_all(int fd, const char *data, size_t size, size_t *written)
 
 /* ---- Datagrams ---------------------------------------------------------- */
 
-/* Echoes one datagram after the other until the socket is closed. A struct
+/* Echoes one datagram after another until the socket is closed. A struct
  * msghdr holds the peer's address, a list of buffers (here one), and control
  * messages about the datagram: here, the address that it was sent to. */
 static void echo_datagrams(const struct listener *l)
@@ -541,11 +539,11 @@ static void echo_datagrams(const struct listener *l)
         if (n == -1 && errno == EBADF)
             return;
         part.iov_len = (size_t)n;
-        if (n == -1 || m.msg_namelen == 0 || (size_t)n == sizeof buffer)
-            nanosleep(&moment, NULL); /* without it a lasting error spins */
-        else if (may_reply(m.msg_name))
+        if (n == -1 || (m.msg_namelen == 0 && l->port != 0)) /* shut down */
+            nanosleep(&ms_1, NULL); /* a lasting error must not spin */
+        else if ((size_t)n < sizeof buffer && may_reply(m.msg_name))
             send_reply(&m);
-        else if (refused++ == 0)
+        else if ((size_t)n < sizeof buffer && refused++ == 0)
             warnx("%s: no reply to %s, maybe an echo service (reported once)",
                   l->name,
                   format_address(name, l->network, m.msg_name, m.msg_namelen));
@@ -563,11 +561,11 @@ static bool may_reply(struct sockaddr *peer)
     if (peer->sa_family != AF_UNIX)
         port = ((struct sockaddr_in *)peer)->sin_port;
     else if (stat(((struct sockaddr_un *)peer)->sun_path, &file) == -1)
-        return true; /* an abstract name (Linux) is no file */
+        return true; /* an abstract name (Linux) is not a file */
     if (port != 0 && ntohs(port) < IPPORT_RESERVED)
         return false;
     for (const struct listener *l = listeners; l < listeners + nlisteners; l++)
-        if (l->network->type == SOCK_DGRAM && l->port == port &&
+        if (l->network->type == SOCK_DGRAM && l->port == port && /* unix: 0 */
             l->file.st_dev == file.st_dev && l->file.st_ino == file.st_ino)
             return false;
     return true;
@@ -575,14 +573,15 @@ static bool may_reply(struct sockaddr *peer)
 
 /* Sends a datagram back, or loses it: one peer whose queue is full must not
  * delay the others. The reply's source address goes with it, but no interface,
- * because the route back may lead over another. */
+ * because the route back may lead over another (unless it is link-local). */
 static void send_reply(struct msghdr *m)
 {
     struct cmsghdr *c = CMSG_FIRSTHDR(m);
 
     for (; c != NULL; c = CMSG_NXTHDR(m, c)) {
         if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_PKTINFO) {
-            ((struct in6_pktinfo *)CMSG_DATA(c))->ipi6_ifindex = 0;
+            if (!IN6_IS_ADDR_LINKLOCAL((struct in6_addr *)CMSG_DATA(c)))
+                ((struct in6_pktinfo *)CMSG_DATA(c))->ipi6_ifindex = 0;
             break;
         }
 #ifdef IP_PKTINFO
@@ -625,7 +624,7 @@ static void adopt_listeners(void)
 
     if (pid != NULL && number != NULL && strtol(pid, NULL, 10) == parent_pid)
         n = strtol(number, NULL, 10);
-    while (nlisteners < n && nlisteners < LISTENERS_MAX) {
+    while (nlisteners < n) {
         const struct listener *l = adopt_socket(STDERR_FILENO + 1 + nlisteners);
 
         /* Rejects what cannot listen, such as a connection. */
@@ -643,7 +642,7 @@ static struct listener *adopt_socket(int fd)
     socklen_t size = sizeof address, len = sizeof(int);
     int type;
 
-    /* Only a connection has a peer; and any family is the same at both ends. */
+    /* getpeername() accepts only a connection; either call gives the family. */
     if ((inetd ? getpeername(fd, &address, &size)
                : getsockname(fd, &address, &size)) == -1 ||
         getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == -1)
@@ -658,7 +657,7 @@ static struct listener *adopt_socket(int fd)
     return l;
 }
 
-/* -i: serves the connection that is standard input, as inetd passes it. */
+/* -i: serves the connection on standard input, as inetd passes it. */
 static int serve_stdin(void)
 {
     struct stat log;
@@ -677,7 +676,7 @@ static const char help[] =
     "usage: server [-hiv] [-k IDLE] [-m CONNECTIONS] [-t SECONDS] [ENDPOINT...]"
     "\n\nSends back whatever a client sends, until SIGINT or SIGTERM.\n\n"
     "  -h              print this help\n"
-    "  -i              serve the connection that is standard input (inetd)\n"
+    "  -i              serve one connection, on standard input (inetd)\n"
     "  -k IDLE         keep up to IDLE children waiting on each socket (32);\n"
     "                  0: fork a new one for each client\n"
     "  -m CONNECTIONS  serve up to CONNECTIONS at a time on each socket (512)\n"

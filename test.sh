@@ -5,8 +5,8 @@
 #        sh test.sh demo   show a server, and a client on each kind of socket
 #        sh test.sh bench  measure the server
 #
-# Each server takes port 0, so that the system gives it a free one, and is used
-# once it has announced it. Everything happens in a directory of its own.
+# Each server listens on port 0, so the system picks a free one, and a test waits
+# until the server has announced it. All files go to a temporary directory.
 
 set -u
 export LC_ALL=C
@@ -35,7 +35,7 @@ not() {
     ! "$@"
 }
 
-# run COMMAND...: with a deadline, and so that a signal interrupts the shell.
+# run COMMAND...: with a deadline, and in a way that lets signals interrupt us.
 command -v timeout >/dev/null || timeout() {
     shift
     "$@"
@@ -57,7 +57,7 @@ until_true() {
     done
 }
 # start ARGUMENT...: starts a server, and waits until it listens. Its processes
-# have the writing end of a pipe: when the last is gone the reader sees the end.
+# hold the write end of a pipe: when the last has exited, cat gets end of file.
 start() {
     [ -z "$server" ] || stop KILL
     starts=$((starts + 1)) gone=gone.$starts
@@ -88,7 +88,7 @@ logged() {
 }
 
 # fails STATUS PATTERN COMMAND...: does it end with that status, without output,
-# and with one error line that matches (for 2, wrong usage, a second one says
+# and with one error line that matches (for 2, usage error, a second one says
 # where help is)? The words for an errno differ from one C library to the next.
 fails() {
     want=$1 pattern=$2
@@ -112,12 +112,12 @@ still_served() {
     echo 'still served' >&8
     until_true grep -q 'still served' held.out
 }
-release() { # closes the input of that client; the exit status is its own
+release() { # closes the held client's input; returns the client's exit status
     exec 8>&-
     wait "$held" 2>/dev/null
 }
 
-# Whatever happens, no process is left of what this shell has started, no file.
+# Whatever happens, leaves no file, and no process that this shell has started.
 # shellcheck disable=SC2046 # one word for each process
 cleanup() {
     exec 2>/dev/null
@@ -203,7 +203,7 @@ while [ $number -lt 1000 ]; do echo "line $((number += 1))"; done >lines
 head -c 16777216 /dev/urandom >big
 { head -c 4086 big && printf 'no newline'; } >bytes
 
-# same ENDPOINT FILE: does the file come back from there as it was?
+# same ENDPOINT FILE: does the file come back from the endpoint unchanged?
 same() {
     client -w 10 "$1" <"$2" >out && cmp -s out "$2"
 }
@@ -257,7 +257,7 @@ tcp=$(address tcp4)
 silent() {
     hold "$tcp" && same "$tcp" big && release
 }
-check "a client that says nothing delays no other" silent
+check "a silent client does not delay the others" silent
 
 # ---- The end of the server --------------------------------------------------
 graceful() { # graceful SIGNAL
@@ -276,12 +276,12 @@ ignored() {
     logged 'listening on' && kill -s HUP "$server" && kill -s INT "$server"
     same unix short && stop
 }
-check "SIGHUP and SIGINT stay ignored if they were from the start (nohup)" ignored
+check "SIGHUP and SIGINT stay ignored if they were ignored at startup (nohup)" ignored
 idle_children() {
     start unix
     crowd unix && stop && [ "$(wc -l <log)" -eq 1 ]
 }
-check "a server without clients ends at once, and waits for none" idle_children
+check "a server without clients exits at once" idle_children
 second_signal() {
     start tcp4:0
     hold "$(address tcp4)" && kill -s TERM "$server"
@@ -310,9 +310,9 @@ start unix
 check "a socket file is for its owner alone" [ "$(find unix.sock -type s ! -perm -040 ! -perm -04)" ]
 check "bind fails if a live server has the socket file" \
     fails 1 '^server: unix:unix.sock: bind: Address .*in use$' "$here/server" unix
-check "bind fails if a socket of another type has it" \
+check "bind fails if a socket of another type has the file" \
     fails 1 '^server: unixgram:unix.sock: bind: Address .*in use$' "$here/server" unixgram:unix.sock
-check "the live server is not disturbed by that" same unix short
+check "the live server still works after that" same unix short
 stale() {
     stop KILL
     [ -S unix.sock ] && start unix && same unix short && stop && [ ! -e unix.sock ]
@@ -332,11 +332,11 @@ replaced() {
     stop && [ "$(cat unix.sock)" = precious ] && rm unix.sock
 }
 check "the server does not remove a file that is not its own" replaced
-check "a socket path that is too long is wrong usage" \
+check "a socket path that is too long is a usage error" \
     fails 2 'socket path too long (at most [0-9]* bytes)$' "$here/server" "unix:$(printf %0200d 0)"
-check "a start that fails ends with one line" \
+check "a server that fails to start prints one line" \
     fails 1 '^server: unix:none/x: bind: No such file or directory$' "$here/server" tcp4:0 unix unix:none/x
-check "a start that fails leaves no socket file" not ls ./*.sock 2>/dev/null
+check "a server that fails to start leaves no socket file" not ls ./*.sock 2>/dev/null
 
 # ---- Limits and processes ---------------------------------------------------
 one_at_a_time() {
@@ -359,7 +359,7 @@ reused() {
     start -k 3 -m 5 unix
     crowd unix && until_true few_children && stop
 }
-check "-k 3 -m 5: all of 20 clients are served, and up to three children stay" reused
+check "-k 3 -m 5: all 20 clients are served, and at most three children stay" reused
 # shellcheck disable=SC2046 # one word for each child
 signalled() { # signalled SIGNAL: to all idle children
     start unix
@@ -373,10 +373,10 @@ works() {
     server=$!
     until_true [ -S unix.sock ] && same unix bytes && stop
 }
-# With 2 closed the next socket would get that number, and its peer the log.
+# With 2 closed the next socket would get that number, and its peer our log.
 stop
 "$here/server" -v unix <&- >&- 2>&- &
-check "server: standard input, output and error are closed" works
+check "the server works with standard input, output and error closed" works
 
 start unix unixgram
 [ -c /dev/full ] || skip "standard output is full: there is no /dev/full"
@@ -390,7 +390,7 @@ for n in unix unixgram; do
         fails 1 '^client: standard output: write: No space left on device$' sh -c "$client <short >/dev/full"
 done
 
-# ---- Servers that do not do their part --------------------------------------
+# ---- Servers that do not answer ---------------------------------------------
 stop
 start tcp4:0 udp4:0
 tcp=$(address tcp4) udp=$(address udp4)
@@ -418,7 +418,7 @@ for n in icmp icmp6; do
     fi
 done
 
-# ---- Endpoints and wrong usage ----------------------------------------------
+# ---- Endpoints and usage errors ---------------------------------------------
 start tcp4:0 udp4:0 ./unix.sock
 tcp=$(address tcp4) udp=$(address udp4)
 for at in "127.0.0.1:${tcp##*:}" "localhost:${tcp##*:}" "tcp:${tcp##*:}" "udp:${udp##*:}" ./unix.sock "unix:$dir/unix.sock"; do
@@ -432,17 +432,17 @@ for program in server client; do
     check "$program -h prints the usage" helps $program -h
     check "$program --help prints the usage" helps $program --help
     for wrong in '' tcp: unix: tcp:70000 tcp:: tcp:::1 tcp:x:y '[::1' ::1; do
-        check "$program '$wrong' is wrong usage" fails 2 "^$program: $wrong: [a-z]" "$here/$program" "$wrong"
+        check "$program '$wrong' is a usage error" fails 2 "^$program: $wrong: [a-z]" "$here/$program" "$wrong"
     done
-    check "$program -Z is wrong usage" fails 2 "^$program: unknown option '-Z'$" "$here/$program" -Z
+    check "$program -Z is a usage error" fails 2 "^$program: unknown option '-Z'$" "$here/$program" -Z
 done
 for wrong in -k-1 -kx -t -m0 '-i tcp' icmp; do
     # shellcheck disable=SC2086 # some are two words
-    check "server $wrong is wrong usage" fails 2 ^server: "$here/server" $wrong
+    check "server $wrong is a usage error" fails 2 ^server: "$here/server" $wrong
 done
 for wrong in -w '-w 1s' 'tcp:*:7777' 'localhost 7777'; do
     # shellcheck disable=SC2086
-    check "client $wrong is wrong usage" fails 2 ^client: "$here/client" $wrong
+    check "client $wrong is a usage error" fails 2 ^client: "$here/client" $wrong
 done
 
 [ $skipped -eq 0 ] || passes=", $skipped skipped"
