@@ -185,7 +185,7 @@ static int relay(void)
 
     do {
         const bool blocked = send_input();
-        /* Leave out input that we must not read yet, or we would spin. */
+        /* Input we must not read yet: -1, which poll() ignores, or we spin. */
         const int in = blocked || input.shut ? -1 : STDIN_FILENO;
 
         on[0] = (struct pollfd){fd, blocked ? POLLIN | POLLOUT : POLLIN, 0};
@@ -195,12 +195,12 @@ static int relay(void)
                  timeout);
         if (on[1].revents != 0)
             read_input();
-        /* Any event but POLLOUT is for recv(): the last bytes, then the end. */
+        /* Events but POLLOUT (POLLIN, POLLHUP, POLLERR) are for recv(). */
     } while ((on[0].revents & ~POLLOUT) == 0 || receive());
 
     /* Did the server get everything? recv() returns 0 even if our last bytes
-     * come too late and a reset follows. So wait up to a second for the
-     * server's kernel to acknowledge or reset them. */
+     * come too late and a reset follows. So end our direction (if the server
+     * closed first), and wait up to a second for its kernel to answer. */
     (void)shutdown(fd, SHUT_WR);
     for (int tries = 0; input.error == 0 && left > 0 && tries < 100; tries++) {
         (void)poll(NULL, 0, tries > 0 ? 10 : 0);
@@ -353,7 +353,7 @@ static int deliver(size_t size)
             const bool echo = got == size && memcmp(text, message, size) == 0;
 
             if (n == -1 && (NOT_YET || errno == EMSGSIZE))
-                break; /* not in time; or the kernel knows the path's MTU now */
+                break; /* not in time; or it was too large for the network */
             if (n == -1)
                 return fail("recv");
             if (service == UNKNOWN)

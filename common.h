@@ -94,7 +94,7 @@ static inline const char *parse_endpoint(struct endpoint *e, const char *text)
     *e = (struct endpoint){find_network(text), "", text, "", ""};
     if (e->network == NULL)
         e->network = find_network(strchr(text, '/') != NULL ? "unix" : "tcp");
-    else if (*(e->port += strlen(e->network->name)) == ':') /* after it */
+    else if (*(e->port += strlen(e->network->name)) == ':') /* its end */
         e->port++;
     else
         e->port = e->network->address;

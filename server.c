@@ -29,9 +29,6 @@
 #define BUFFER_SIZE   (256 * 1024)
 #define BACKLOG       65535 /* the system cuts it to its own limit */
 #define LISTENERS_MAX 256
-#ifndef TCP_USER_TIMEOUT
-#define TCP_USER_TIMEOUT 0 /* only Linux has it; 0 is an error */
-#endif
 
 struct child {
     pid_t pid; /* 0: the slot is free */
@@ -50,7 +47,7 @@ struct listener { /* a socket that listens, or that takes datagrams */
 
 static int max_idle = 32, max_connections = 512, idle_timeout = 300;
 static bool inetd, verbose;
-static struct listener listeners[LISTENERS_MAX + 1]; /* one is too many */
+static struct listener listeners[LISTENERS_MAX + 1]; /* the last: too many */
 static struct child *children; /* of all listeners, in shared memory */
 static int nlisteners, nslots;
 static unsigned failures; /* of fork() or accept(): each process reports one */
@@ -161,7 +158,7 @@ static void open_listener(struct endpoint *e, struct addrinfo *a, int first)
     if (a->ai_family == AF_INET6)
         set_option(l, IPPROTO_IPV6, IPV6_V6ONLY, 1);
     /* Without this the port stays in use for a minute, while the kernel still
-     * remembers closed connections (TIME_WAIT). UDP servers would share it. */
+     * remembers closed connections (TIME_WAIT). Two UDP servers could share. */
     if (l->network->type == SOCK_STREAM)
         set_option(l, SOL_SOCKET, SO_REUSEADDR, 1);
     for (int tries = 0; bind(l->fd, a->ai_addr, a->ai_addrlen) == -1; tries++) {
@@ -220,8 +217,12 @@ static void finish_listener(struct listener *l)
         /* Nagle's algorithm holds a short segment back until the client has
          * acknowledged the one before, and a delayed ACK takes 40 ms. */
         set_option(l, IPPROTO_TCP, TCP_NODELAY, 1);
+#ifdef TCP_USER_TIMEOUT
+        /* Drops what the client does not take in time, even after close(). */
+        set_option(l, IPPROTO_TCP, TCP_USER_TIMEOUT, idle_timeout * 1000);
+#endif
         set_option(l, SOL_SOCKET, SO_KEEPALIVE, 1); /* is its host still on? */
-        set_option(l, SOL_SOCKET, SO_OOBINLINE, 1); /* echo urgent bytes, too */
+        set_option(l, SOL_SOCKET, SO_OOBINLINE, 1); /* echo MSG_OOB, too */
         /* Until serve_client() clears this, close() sends a reset, even if the
          * child is killed: the client learns that the echo is incomplete. */
         (void)setsockopt(l->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
@@ -256,7 +257,7 @@ static void supervise(void)
             if (slot == end || count_waiting(l->children, max_connections) > 0)
                 continue;
             slot->waiting = true;
-            if ((pid = fork()) == 0) /* only the parent sets slot->pid */
+            if ((pid = fork()) == 0) /* not slot->pid: here it is 0 */
                 run_child(l, slot);
             if (pid == -1) { /* clients wait in the backlog */
                 if (failures++ == 0)
@@ -323,13 +324,13 @@ static void catch_signals(void)
 
 /* SIGCHLD only wakes the parent. The other signals stop the parent by a flag,
  * and a child by closing the socket that it waits on: accept() or recvmsg(),
- * called again, fails with EBADF. A flag would not do: the signal may come
- * between the check and the call, where the child opens no other descriptor. */
+ * called again, fails with EBADF (nothing opened in between takes its number).
+ * A flag would not do: the signal may come between the check and the call. */
 static void on_signal(int number)
 {
     const int saved = errno; /* the interrupted code may be about to look */
 
-    if (number == SIGALRM && getppid() == parent_pid) {
+    if (number == SIGALRM && getppid() == parent_pid) { /* a child, not Linux */
         alarm(60 + (unsigned)idle_timeout); /* lets read() time out first */
     } else if (number != SIGCHLD) {
         stopping = 1;
@@ -350,10 +351,11 @@ static void drain(void)
     if (busy > 0) {
         warnx("waiting up to 5 s for %d connection%s; signal again to exit now",
               busy, busy == 1 ? "" : "s");
-        nanosleep(&ms_100, NULL); /* timeout(1) sends a second signal: */
+        nanosleep(&ms_100, NULL);
     }
-    pselect(0, NULL, NULL, NULL, &ms_1, &no_signals); /* take it, ... */
-    stopping = 0;                                     /* ... and forget it */
+    /* The command timeout sends two signals at once: forget the second. */
+    pselect(0, NULL, NULL, NULL, &ms_1, &no_signals);
+    stopping = 0;
     alarm(5); /* seconds until on_signal() sets `stopping` */
     while (signal_children(stopping ? SIGKILL : 0) > 0)
         pselect(0, NULL, NULL, NULL, NULL, &no_signals);
@@ -405,7 +407,7 @@ static _Noreturn void run_child(const struct listener *l, struct child *self)
  * last two turn busy at once, at least one counts 0 and wakes the parent. */
 static void accept_clients(const struct listener *l, struct child *self)
 {
-    do {
+    for (;;) {
         struct sockaddr_storage peer;
         socklen_t len = sizeof peer;
         char name[TEXT_SIZE] = "";
@@ -419,6 +421,8 @@ static void accept_clients(const struct listener *l, struct child *self)
                 format_address(name, l->network, (struct sockaddr *)&peer, len);
             serve_client(conn_fd, l, name);
             self->waiting = true;
+            if (count_waiting(l->children, max_connections) > max_idle)
+                return;
         } else if (errno == EBADF) {
             return;
         } else if (errno != EINTR && errno != ECONNABORTED) {
@@ -426,31 +430,26 @@ static void accept_clients(const struct listener *l, struct child *self)
                 warn("%s: trying again: accept", l->name);
             nanosleep(&ms_100, NULL);
         }
-    } while (count_waiting(l->children, max_connections) <= max_idle);
+    }
 }
 
 /* Serves one client to the end. Its errors affect no other client. */
 static void serve_client(int fd, const struct listener *l, const char *peer)
 {
-    const struct timeval limit = {.tv_sec = idle_timeout};
+    const struct timeval limit = {.tv_sec = idle_timeout}; /* 0: none */
     const struct linger orderly = {.l_onoff = false};
-    const int ms = idle_timeout * 1000;
     int error = 0;
     size_t echoed = 0;
     char why[64];
 
     if (verbose)
         warnx("accepted %s on %s, child %ld", peer, l->name, (long)getpid());
-    /* The idle timeout. SO_SNDTIMEO could hit a slow but steady reader: Linux
-     * wakes no blocked write() before a third of its buffer is free. The other
-     * is better, where there is one, and goes on after close(). */
     if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) == -1 ||
-        (setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof ms) == -1 &&
-         setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit) == -1) ||
+        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit) == -1 ||
         echo_stream(fd, l->network->type != SOCK_STREAM, &echoed) == -1)
         error = errno;
-    /* Everything was echoed: an orderly close. If not, a reset shows the
-     * client that the echo is incomplete. AF_UNIX has no reset. */
+    /* Everything was echoed (EAGAIN: then nothing came): an orderly close. If
+     * not, the reset shows the client that the echo is incomplete. */
     if (error == 0 || error == EAGAIN)
         (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &orderly, sizeof orderly);
     close(fd);
@@ -534,12 +533,12 @@ static void echo_datagrams(const struct listener *l)
         ssize_t n;
 
         if (l->network->domain == AF_UNIX)
-            m.msg_controllen = 0; /* drops descriptors that are sent along */
+            m.msg_controllen = 0; /* a peer could send open descriptors */
         n = recvmsg(child_fd, &m, 0);
         if (n == -1 && errno == EBADF)
             return;
         part.iov_len = (size_t)n;
-        if (n == -1 || (m.msg_namelen == 0 && l->port != 0)) /* shut down */
+        if (n == -1 || (m.msg_namelen == 0 && l->port != 0)) /* a shutdown */
             nanosleep(&ms_1, NULL); /* a lasting error must not spin */
         else if ((size_t)n < sizeof buffer && may_reply(m.msg_name))
             send_reply(&m);
@@ -555,8 +554,8 @@ static void echo_datagrams(const struct listener *l)
  * ports below 1024, at this server's ports on any host, and at its own path. */
 static bool may_reply(struct sockaddr *peer)
 {
-    struct stat file = {0};
-    in_port_t port = 0;
+    struct stat file = {0}; /* for UDP it stays 0, as in the listeners */
+    in_port_t port = 0;     /* and for unixgram this */
 
     if (peer->sa_family != AF_UNIX)
         port = ((struct sockaddr_in *)peer)->sin_port;
@@ -565,15 +564,16 @@ static bool may_reply(struct sockaddr *peer)
     if (port != 0 && ntohs(port) < IPPORT_RESERVED)
         return false;
     for (const struct listener *l = listeners; l < listeners + nlisteners; l++)
-        if (l->network->type == SOCK_DGRAM && l->port == port && /* unix: 0 */
+        if (l->network->type == SOCK_DGRAM && l->port == port &&
             l->file.st_dev == file.st_dev && l->file.st_ino == file.st_ino)
             return false;
     return true;
 }
 
 /* Sends a datagram back, or loses it: one peer whose queue is full must not
- * delay the others. The reply's source address goes with it, but no interface,
- * because the route back may lead over another (unless it is link-local). */
+ * delay the others. The control message from recvmsg() now gives the source of
+ * the reply. It must not also give the interface: the way back may be another
+ * (but an IPv6 link-local address needs one). */
 static void send_reply(struct msghdr *m)
 {
     struct cmsghdr *c = CMSG_FIRSTHDR(m);
