@@ -185,7 +185,7 @@ static int relay(void)
 
     do {
         const bool blocked = send_input();
-        /* Input we must not read yet: -1, which poll() ignores, or we spin. */
+        /* Input left unread would end each poll() at once: so -1, no input. */
         const int in = blocked || input.shut ? -1 : STDIN_FILENO;
 
         on[0] = (struct pollfd){fd, blocked ? POLLIN | POLLOUT : POLLIN, 0};
@@ -308,7 +308,7 @@ static void write_reply(const char *text, size_t size)
 
 /* Sends the input message by message, and waits for each reply. The first one
  * shows whether there is a server (connect() sends nothing): if not, this goes
- * on to the next address. Services other than echo may send more. */
+ * on to the next address. Other services may send more, up to a timeout. */
 static int exchange_datagrams(void)
 {
     for (;;) {

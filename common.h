@@ -75,7 +75,7 @@ struct endpoint { /* points into itself: not to be copied */
     const struct network *network;
     const char *host;     /* "": loopback; "*": every interface */
     const char *port;     /* a number or a service name; AF_UNIX: a path */
-    char copy[TEXT_SIZE]; /* what these two point to, cut up */
+    char copy[TEXT_SIZE]; /* not AF_UNIX: what these point to, cut up */
     char problem[TEXT_SIZE + 32];
 };
 
@@ -94,7 +94,7 @@ static inline const char *parse_endpoint(struct endpoint *e, const char *text)
     *e = (struct endpoint){find_network(text), "", text, "", ""};
     if (e->network == NULL)
         e->network = find_network(strchr(text, '/') != NULL ? "unix" : "tcp");
-    else if (*(e->port += strlen(e->network->name)) == ':') /* its end */
+    else if (*(e->port += strlen(e->network->name)) == ':') /* after the name */
         e->port++;
     else
         e->port = e->network->address;
@@ -105,7 +105,7 @@ static inline const char *parse_endpoint(struct endpoint *e, const char *text)
                  "socket path too long (at most %zu bytes)", path_max);
         return strlen(e->port) <= path_max ? NULL : e->problem;
     }
-    /* PORT, HOST or HOST:PORT. What strncpy() cuts off is no host. */
+    /* PORT, HOST or HOST:PORT. Text that strncpy() has to cut is no host. */
     host = strncpy(e->copy, e->port, sizeof e->copy - 1);
     e->host = is_port(host, e->network) ? "" : host;
     e->port = e->host != host ? host : e->network->address;
@@ -152,7 +152,7 @@ static inline const char *resolve_endpoint(const struct endpoint *e,
      * some libraries do not know, have the addresses of TCP and UDP. */
     info.ai_protocol = n->type == SOCK_DGRAM ? IPPROTO_UDP : IPPROTO_TCP;
     /* Without a host getaddrinfo() gives the loopback addresses, or, if
-     * AI_PASSIVE, the wildcards. "localhost" may have one family only. */
+     * AI_PASSIVE, the wildcards; for "localhost" maybe those of one family. */
     info.ai_flags = wildcard ? AI_PASSIVE : 0;
     status = getaddrinfo(host, e->port, &info, list);
     if (status == EAI_SYSTEM)

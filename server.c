@@ -47,10 +47,10 @@ struct listener { /* a socket that listens, or that takes datagrams */
 
 static int max_idle = 32, max_connections = 512, idle_timeout = 300;
 static bool inetd, verbose;
-static struct listener listeners[LISTENERS_MAX + 1]; /* the last: too many */
+static struct listener listeners[LISTENERS_MAX + 1]; /* + 1: too many */
 static struct child *children; /* of all listeners, in shared memory */
 static int nlisteners, nslots;
-static unsigned failures; /* of fork() or accept(): each process reports one */
+static unsigned failures; /* of fork() or accept(): a process reports one */
 static pid_t parent_pid;
 static const struct timespec ms_1 = {0, 1000000}, ms_100 = {0, 100000000};
 static sigset_t no_signals;                 /* none is blocked while we wait */
@@ -157,8 +157,8 @@ static void open_listener(struct endpoint *e, struct addrinfo *a, int first)
      * socket for IPv4 finds its port in use. */
     if (a->ai_family == AF_INET6)
         set_option(l, IPPROTO_IPV6, IPV6_V6ONLY, 1);
-    /* Without this the port stays in use for a minute, while the kernel still
-     * remembers closed connections (TIME_WAIT). Two UDP servers could share. */
+    /* Else the port stays in use for a minute, while the kernel still remembers
+     * closed connections (TIME_WAIT). With it, two UDP servers could share. */
     if (l->network->type == SOCK_STREAM)
         set_option(l, SOL_SOCKET, SO_REUSEADDR, 1);
     for (int tries = 0; bind(l->fd, a->ai_addr, a->ai_addrlen) == -1; tries++) {
@@ -257,7 +257,7 @@ static void supervise(void)
             if (slot == end || count_waiting(l->children, max_connections) > 0)
                 continue;
             slot->waiting = true;
-            if ((pid = fork()) == 0) /* not slot->pid: here it is 0 */
+            if ((pid = fork()) == 0) /* a child would set slot->pid to 0 */
                 run_child(l, slot);
             if (pid == -1) { /* clients wait in the backlog */
                 if (failures++ == 0)
@@ -353,7 +353,7 @@ static void drain(void)
               busy, busy == 1 ? "" : "s");
         nanosleep(&ms_100, NULL);
     }
-    /* The command timeout sends two signals at once: forget the second. */
+    /* timeout(1) sends its signal twice: forget the second, here by now. */
     pselect(0, NULL, NULL, NULL, &ms_1, &no_signals);
     stopping = 0;
     alarm(5); /* seconds until on_signal() sets `stopping` */
@@ -448,8 +448,8 @@ static void serve_client(int fd, const struct listener *l, const char *peer)
         setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit) == -1 ||
         echo_stream(fd, l->network->type != SOCK_STREAM, &echoed) == -1)
         error = errno;
-    /* Everything was echoed (EAGAIN: then nothing came): an orderly close. If
-     * not, the reset shows the client that the echo is incomplete. */
+    /* Everything was echoed (EAGAIN: the client went idle): an orderly close.
+     * If not, the reset shows the client that the echo is incomplete. */
     if (error == 0 || error == EAGAIN)
         (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &orderly, sizeof orderly);
     close(fd);
@@ -538,8 +538,8 @@ static void echo_datagrams(const struct listener *l)
         if (n == -1 && errno == EBADF)
             return;
         part.iov_len = (size_t)n;
-        if (n == -1 || (m.msg_namelen == 0 && l->port != 0)) /* a shutdown */
-            nanosleep(&ms_1, NULL); /* a lasting error must not spin */
+        if (n == -1 || (m.msg_namelen == 0 && l->port != 0)) /* no sender */
+            nanosleep(&ms_1, NULL); /* error or shutdown() lasts: do not spin */
         else if ((size_t)n < sizeof buffer && may_reply(m.msg_name))
             send_reply(&m);
         else if ((size_t)n < sizeof buffer && refused++ == 0)
@@ -555,7 +555,7 @@ static void echo_datagrams(const struct listener *l)
 static bool may_reply(struct sockaddr *peer)
 {
     struct stat file = {0}; /* for UDP it stays 0, as in the listeners */
-    in_port_t port = 0;     /* and for unixgram this */
+    in_port_t port = 0;     /* for unixgram it stays 0 */
 
     if (peer->sa_family != AF_UNIX)
         port = ((struct sockaddr_in *)peer)->sin_port;
@@ -573,7 +573,7 @@ static bool may_reply(struct sockaddr *peer)
 /* Sends a datagram back, or loses it: one peer whose queue is full must not
  * delay the others. The control message from recvmsg() now gives the source of
  * the reply. It must not also give the interface: the way back may be another
- * (but an IPv6 link-local address needs one). */
+ * (but an IPv6 link-local address, the first member, needs one). */
 static void send_reply(struct msghdr *m)
 {
     struct cmsghdr *c = CMSG_FIRSTHDR(m);
