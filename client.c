@@ -7,7 +7,7 @@
  *
  *   connections  socket, connect; send and recv at the same time; shutdown at
  *                the end of the input; recv until end of file; close
- *   datagrams    socket, connect (it only sets the address); send, recv; close
+ *   datagrams    socket, connect (only sets the address); writev, recv; close
  */
 #include "common.h"
 
@@ -35,7 +35,7 @@ static struct { /* input on its way: buffer[start..end) is still to be sent */
     bool ended, shut; /* input at end of file; nothing more is to be sent */
     int error;        /* the errno with which sending failed */
 } input;
-static char reply[4 * BUFFER_SIZE];
+static char reply[BUFFER_SIZE];
 static unsigned long long sent, received;     /* bytes */
 static enum { UNKNOWN, ECHO, OTHER } service; /* what answers datagrams */
 
@@ -195,12 +195,12 @@ static int relay(void)
                  timeout);
         if (on[1].revents != 0)
             read_input();
-        /* Events but POLLOUT (POLLIN, POLLHUP, POLLERR) are for recv(). */
+        /* Anything but POLLOUT (POLLIN, POLLHUP, POLLERR) is for recv(). */
     } while ((on[0].revents & ~POLLOUT) == 0 || receive());
 
     /* Did the server get everything? recv() returns 0 even if our last bytes
-     * come too late and a reset follows. So end our direction (if the server
-     * closed first), and wait up to a second for its kernel to answer. */
+     * come too late and a reset follows. Our FIN (if not sent yet) makes its
+     * kernel answer, with an ACK or a reset: wait for that up to a second. */
     (void)shutdown(fd, SHUT_WR);
     for (int tries = 0; input.error == 0 && left > 0 && tries < 100; tries++) {
         (void)poll(NULL, 0, tries > 0 ? 10 : 0);

@@ -108,7 +108,7 @@ static inline const char *parse_endpoint(struct endpoint *e, const char *text)
     /* PORT, HOST or HOST:PORT. Text that strncpy() has to cut is no host. */
     host = strncpy(e->copy, e->port, sizeof e->copy - 1);
     e->host = is_port(host, e->network) ? "" : host;
-    e->port = e->host != host ? host : e->network->address;
+    e->port = *e->host == '\0' ? host : e->network->address;
     colon = strrchr(host, ':');
     if (colon != NULL && strchr(colon, ']') == NULL) { /* [::1] has no port */
         *colon = '\0';
@@ -152,7 +152,7 @@ static inline const char *resolve_endpoint(const struct endpoint *e,
      * some libraries do not know, have the addresses of TCP and UDP. */
     info.ai_protocol = n->type == SOCK_DGRAM ? IPPROTO_UDP : IPPROTO_TCP;
     /* Without a host getaddrinfo() gives the loopback addresses, or, if
-     * AI_PASSIVE, the wildcards; for "localhost" maybe those of one family. */
+     * AI_PASSIVE, the wildcards (by name, "localhost", maybe one family's). */
     info.ai_flags = wildcard ? AI_PASSIVE : 0;
     status = getaddrinfo(host, e->port, &info, list);
     if (status == EAI_SYSTEM)

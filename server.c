@@ -47,7 +47,7 @@ struct listener { /* a socket that listens, or that takes datagrams */
 
 static int max_idle = 32, max_connections = 512, idle_timeout = 300;
 static bool inetd, verbose;
-static struct listener listeners[LISTENERS_MAX + 1]; /* + 1: too many */
+static struct listener listeners[LISTENERS_MAX + 1]; /* 1 to find too many */
 static struct child *children; /* of all listeners, in shared memory */
 static int nlisteners, nslots;
 static unsigned failures; /* of fork() or accept(): a process reports one */
@@ -179,7 +179,7 @@ static void open_listener(struct endpoint *e, struct addrinfo *a, int first)
         err(1, "%s: listen", l->name);
 }
 
-/* Sets an option, if system and protocol (MPTCP) have it and its value. */
+/* Sets an option. No error if the system or the protocol does not have it. */
 static void set_option(struct listener *l, int level, int name, int value)
 {
     if (setsockopt(l->fd, level, name, &value, sizeof value) == -1 &&
@@ -257,7 +257,7 @@ static void supervise(void)
             if (slot == end || count_waiting(l->children, max_connections) > 0)
                 continue;
             slot->waiting = true;
-            if ((pid = fork()) == 0) /* a child would set slot->pid to 0 */
+            if ((pid = fork()) == 0) /* in slot->pid the child would store 0 */
                 run_child(l, slot);
             if (pid == -1) { /* clients wait in the backlog */
                 if (failures++ == 0)
@@ -324,14 +324,14 @@ static void catch_signals(void)
 
 /* SIGCHLD only wakes the parent. The other signals stop the parent by a flag,
  * and a child by closing the socket that it waits on: accept() or recvmsg(),
- * called again, fails with EBADF (nothing opened in between takes its number).
+ * called again, fails with EBADF (no new descriptor has taken its number).
  * A flag would not do: the signal may come between the check and the call. */
 static void on_signal(int number)
 {
     const int saved = errno; /* the interrupted code may be about to look */
 
     if (number == SIGALRM && getppid() == parent_pid) { /* a child, not Linux */
-        alarm(60 + (unsigned)idle_timeout); /* lets read() time out first */
+        alarm(60 + (unsigned)idle_timeout); /* EINTR restarts read()'s limit */
     } else if (number != SIGCHLD) {
         stopping = 1;
         close(child_fd);
@@ -353,7 +353,7 @@ static void drain(void)
               busy, busy == 1 ? "" : "s");
         nanosleep(&ms_100, NULL);
     }
-    /* timeout(1) sends its signal twice: forget the second, here by now. */
+    /* timeout(1) sends its signal twice: let the second, pending, pass now. */
     pselect(0, NULL, NULL, NULL, &ms_1, &no_signals);
     stopping = 0;
     alarm(5); /* seconds until on_signal() sets `stopping` */
@@ -538,8 +538,8 @@ static void echo_datagrams(const struct listener *l)
         if (n == -1 && errno == EBADF)
             return;
         part.iov_len = (size_t)n;
-        if (n == -1 || (m.msg_namelen == 0 && l->port != 0)) /* no sender */
-            nanosleep(&ms_1, NULL); /* error or shutdown() lasts: do not spin */
+        if (n == -1 || (m.msg_namelen == 0 && l->port != 0))
+            nanosleep(&ms_1, NULL); /* an error, or shut down: do not spin */
         else if ((size_t)n < sizeof buffer && may_reply(m.msg_name))
             send_reply(&m);
         else if ((size_t)n < sizeof buffer && refused++ == 0)
@@ -573,7 +573,7 @@ static bool may_reply(struct sockaddr *peer)
 /* Sends a datagram back, or loses it: one peer whose queue is full must not
  * delay the others. The control message from recvmsg() now gives the source of
  * the reply. It must not also give the interface: the way back may be another
- * (but an IPv6 link-local address, the first member, needs one). */
+ * (but a link-local ipi6_addr, first in in6_pktinfo, needs one). */
 static void send_reply(struct msghdr *m)
 {
     struct cmsghdr *c = CMSG_FIRSTHDR(m);
