@@ -327,7 +327,7 @@ static int exchange_datagrams(void)
         }
         if ((input.ended && service != OTHER) ||
             poll(on, 2, input.ended && timeout > 0 ? timeout * 1000 : -1) == 0)
-            return 0;
+            return 0; /* all answered; or no more from another service */
         if (on[0].revents != 0)
             read_input();
         if (on[1].revents != 0)
@@ -353,7 +353,7 @@ static int deliver(size_t size)
             const bool echo = got == size && memcmp(text, message, size) == 0;
 
             if (n == -1 && (NOT_YET || errno == EMSGSIZE))
-                break; /* not in time; or it was too large for the network */
+                break; /* not in time; or what we sent was too large: again */
             if (n == -1)
                 return fail("recv");
             if (service == UNKNOWN)

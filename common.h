@@ -94,8 +94,8 @@ static inline const char *parse_endpoint(struct endpoint *e, const char *text)
     *e = (struct endpoint){find_network(text), "", text, "", ""};
     if (e->network == NULL)
         e->network = find_network(strchr(text, '/') != NULL ? "unix" : "tcp");
-    else if (*(e->port += strlen(e->network->name)) == ':') /* after the name */
-        e->port++;
+    else if (text[strlen(e->network->name)] == ':') /* after the name */
+        e->port += strlen(e->network->name) + 1;
     else
         e->port = e->network->address;
     if (*e->port == '\0')
@@ -152,7 +152,7 @@ static inline const char *resolve_endpoint(const struct endpoint *e,
      * some libraries do not know, have the addresses of TCP and UDP. */
     info.ai_protocol = n->type == SOCK_DGRAM ? IPPROTO_UDP : IPPROTO_TCP;
     /* Without a host getaddrinfo() gives the loopback addresses, or, if
-     * AI_PASSIVE, the wildcards (by name, "localhost", maybe one family's). */
+     * AI_PASSIVE, the wildcards. (The name "localhost" may lack a family.) */
     info.ai_flags = wildcard ? AI_PASSIVE : 0;
     status = getaddrinfo(host, e->port, &info, list);
     if (status == EAI_SYSTEM)

@@ -232,7 +232,7 @@ static void finish_listener(struct listener *l)
 /* ---- The parent: a child waiting on each socket ------------------------- */
 
 /* Forks a child for each socket on which none waits, until a signal says to
- * stop: so no client waits for fork(), which takes longer than serving it. */
+ * stop: so clients rarely wait for fork(), which takes longer than serving. */
 static void supervise(void)
 {
     nslots = nlisteners * max_connections;
@@ -257,7 +257,7 @@ static void supervise(void)
             if (slot == end || count_waiting(l->children, max_connections) > 0)
                 continue;
             slot->waiting = true;
-            if ((pid = fork()) == 0) /* in slot->pid the child would store 0 */
+            if ((pid = fork()) == 0) /* slot->pid would get the child's 0 */
                 run_child(l, slot);
             if (pid == -1) { /* clients wait in the backlog */
                 if (failures++ == 0)
@@ -331,11 +331,11 @@ static void on_signal(int number)
     const int saved = errno; /* the interrupted code may be about to look */
 
     if (number == SIGALRM && getppid() == parent_pid) { /* a child, not Linux */
-        alarm(60 + (unsigned)idle_timeout); /* EINTR restarts read()'s limit */
+        alarm(60 + (unsigned)idle_timeout); /* else read()'s limit never ends */
     } else if (number != SIGCHLD) {
         stopping = 1;
-        close(child_fd);
-        child_fd = -1; /* which it always is in the parent */
+        close(child_fd); /* -1 in the parent: no effect */
+        child_fd = -1;
     }
     errno = saved;
 }
@@ -353,7 +353,7 @@ static void drain(void)
               busy, busy == 1 ? "" : "s");
         nanosleep(&ms_100, NULL);
     }
-    /* timeout(1) sends its signal twice: let the second, pending, pass now. */
+    /* timeout(1) signals twice: the second, come meanwhile, passes here. */
     pselect(0, NULL, NULL, NULL, &ms_1, &no_signals);
     stopping = 0;
     alarm(5); /* seconds until on_signal() sets `stopping` */
@@ -539,7 +539,7 @@ static void echo_datagrams(const struct listener *l)
             return;
         part.iov_len = (size_t)n;
         if (n == -1 || (m.msg_namelen == 0 && l->port != 0))
-            nanosleep(&ms_1, NULL); /* an error, or shut down: do not spin */
+            nanosleep(&ms_1, NULL); /* error, or others shut it: do not spin */
         else if ((size_t)n < sizeof buffer && may_reply(m.msg_name))
             send_reply(&m);
         else if ((size_t)n < sizeof buffer && refused++ == 0)
@@ -572,8 +572,8 @@ static bool may_reply(struct sockaddr *peer)
 
 /* Sends a datagram back, or loses it: one peer whose queue is full must not
  * delay the others. The control message from recvmsg() now gives the source of
- * the reply. It must not also give the interface: the way back may be another
- * (but a link-local ipi6_addr, first in in6_pktinfo, needs one). */
+ * the reply. It must not also give the interface: the way back may be another.
+ * (A link-local address needs one. ipi6_addr is the first in in6_pktinfo.) */
 static void send_reply(struct msghdr *m)
 {
     struct cmsghdr *c = CMSG_FIRSTHDR(m);
