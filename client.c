@@ -353,7 +353,7 @@ static int deliver(size_t size)
             const bool echo = got == size && memcmp(text, message, size) == 0;
 
             if (n == -1 && (NOT_YET || errno == EMSGSIZE))
-                break; /* not in time; or what we sent was too large: again */
+                break; /* not in time; or too large: in fragments next time */
             if (n == -1)
                 return fail("recv");
             if (service == UNKNOWN)

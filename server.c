@@ -47,7 +47,7 @@ struct listener { /* a socket that listens, or that takes datagrams */
 
 static int max_idle = 32, max_connections = 512, idle_timeout = 300;
 static bool inetd, verbose;
-static struct listener listeners[LISTENERS_MAX + 1]; /* 1 to find too many */
+static struct listener listeners[LISTENERS_MAX + 1]; /* + 1: one too many */
 static struct child *children; /* of all listeners, in shared memory */
 static int nlisteners, nslots;
 static unsigned failures; /* of fork() or accept(): a process reports one */
@@ -257,7 +257,7 @@ static void supervise(void)
             if (slot == end || count_waiting(l->children, max_connections) > 0)
                 continue;
             slot->waiting = true;
-            if ((pid = fork()) == 0) /* slot->pid would get the child's 0 */
+            if ((pid = fork()) == 0) /* not slot->pid = fork(): it is shared */
                 run_child(l, slot);
             if (pid == -1) { /* clients wait in the backlog */
                 if (failures++ == 0)
@@ -331,7 +331,8 @@ static void on_signal(int number)
     const int saved = errno; /* the interrupted code may be about to look */
 
     if (number == SIGALRM && getppid() == parent_pid) { /* a child, not Linux */
-        alarm(60 + (unsigned)idle_timeout); /* else read()'s limit never ends */
+        /* Later than read()'s limit, which starts again after each EINTR. */
+        alarm(60 + (unsigned)idle_timeout);
     } else if (number != SIGCHLD) {
         stopping = 1;
         close(child_fd); /* -1 in the parent: no effect */
@@ -353,7 +354,7 @@ static void drain(void)
               busy, busy == 1 ? "" : "s");
         nanosleep(&ms_100, NULL);
     }
-    /* timeout(1) signals twice: the second, come meanwhile, passes here. */
+    /* timeout(1) signals twice: let the second in here, and do not count it. */
     pselect(0, NULL, NULL, NULL, &ms_1, &no_signals);
     stopping = 0;
     alarm(5); /* seconds until on_signal() sets `stopping` */
@@ -489,10 +490,9 @@ static int echo_stream(int fd, bool packets, size_t *echoed)
     return 0;
 }
 
-/* Writes `size` bytes; *written grows by what was taken. Returns 0, or -1 with
- * errno set (ETIMEDOUT for EAGAIN). A write() that a signal or SO_SNDTIMEO ends
- * may have taken a part, and a non-blocking one takes what there is room for:
- * without the loop the rest is lost. */
+/* Writes `size` bytes to a blocking socket; *written grows by what was taken.
+ * Returns 0, or -1 with errno set (ETIMEDOUT for EAGAIN). A write() that a
+ * signal or SO_SNDTIMEO ends may have taken a part: the loop sends the rest. */
 static int write_all(int fd, const char *data, size_t size, size_t *written)
 {
     while (size > 0) {
@@ -539,7 +539,7 @@ static void echo_datagrams(const struct listener *l)
             return;
         part.iov_len = (size_t)n;
         if (n == -1 || (m.msg_namelen == 0 && l->port != 0))
-            nanosleep(&ms_1, NULL); /* error, or others shut it: do not spin */
+            nanosleep(&ms_1, NULL); /* error, or others' shutdown(): no spin */
         else if ((size_t)n < sizeof buffer && may_reply(m.msg_name))
             send_reply(&m);
         else if ((size_t)n < sizeof buffer && refused++ == 0)
@@ -573,7 +573,7 @@ static bool may_reply(struct sockaddr *peer)
 /* Sends a datagram back, or loses it: one peer whose queue is full must not
  * delay the others. The control message from recvmsg() now gives the source of
  * the reply. It must not also give the interface: the way back may be another.
- * (A link-local address needs one. ipi6_addr is the first in in6_pktinfo.) */
+ * (A link-local address needs it. An in6_pktinfo begins with its address.) */
 static void send_reply(struct msghdr *m)
 {
     struct cmsghdr *c = CMSG_FIRSTHDR(m);
