@@ -208,8 +208,8 @@ static int relay(void)
             left = 0;
         (void)getsockopt(fd, SOL_SOCKET, SO_ERROR, &input.error, &len);
     }
-    on[1].fd = STDIN_FILENO; /* is there input that was never sent? */
-    if (!input.shut && input.start == input.end && poll(on + 1, 1, 0) > 0)
+    on[1].fd = STDIN_FILENO; /* is there more input, now or in a moment? */
+    if (!input.shut && input.start == input.end && poll(on + 1, 1, 100) > 0)
         read_input();
     if (input.error != 0)
         warnx("%s: send: %s", name, strerror(input.error));
