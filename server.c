@@ -280,10 +280,10 @@ static int signal_children(int number)
 
     for (struct child *c = children; c < children + nslots; c++) {
         if (c->pid != 0 && waitpid(c->pid, &status, WNOHANG | WUNTRACED) > 0) {
-            c->waiting = false;
-            if (WIFSIGNALED(status))
+            if (WIFSIGNALED(status) && !(stopping && c->waiting))
                 warnx("child %ld: %s by signal %d", (long)c->pid,
                       stopping ? "cut off" : "killed", WTERMSIG(status));
+            c->waiting = false;
             if (!WIFSTOPPED(status))
                 c->pid = 0;
         }
