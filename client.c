@@ -181,11 +181,11 @@ static int relay(void)
 {
     struct pollfd on[2];
     socklen_t len = sizeof input.error;
-    int left = 1; /* bytes not yet acknowledged */
+    int left = 1; /* bytes not yet acknowledged; our FIN counts as one */
 
     do {
         const bool blocked = send_input();
-        /* Input left unread would end each poll() at once: so -1, no input. */
+        /* -1: ignore the input, which poll() would report again and again. */
         const int in = blocked || input.shut ? -1 : STDIN_FILENO;
 
         on[0] = (struct pollfd){fd, blocked ? POLLIN | POLLOUT : POLLIN, 0};
@@ -353,7 +353,7 @@ static int deliver(size_t size)
             const bool echo = got == size && memcmp(text, message, size) == 0;
 
             if (n == -1 && (NOT_YET || errno == EMSGSIZE))
-                break; /* not in time; or too large: in fragments next time */
+                break; /* late; or too large for a router: next in fragments */
             if (n == -1)
                 return fail("recv");
             if (service == UNKNOWN)

@@ -105,7 +105,7 @@ static inline const char *parse_endpoint(struct endpoint *e, const char *text)
                  "socket path too long (at most %zu bytes)", path_max);
         return strlen(e->port) <= path_max ? NULL : e->problem;
     }
-    /* PORT, HOST or HOST:PORT. What strncpy() cuts is too long for any host. */
+    /* As PORT or HOST first; a colon corrects that. strncpy() cuts no host. */
     host = strncpy(e->copy, e->port, sizeof e->copy - 1);
     e->host = is_port(host, e->network) ? "" : host;
     e->port = *e->host == '\0' ? host : e->network->address;

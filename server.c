@@ -257,7 +257,7 @@ static void supervise(void)
             if (slot == end || count_waiting(l->children, max_connections) > 0)
                 continue;
             slot->waiting = true;
-            if ((pid = fork()) == 0) /* not slot->pid = fork(): it is shared */
+            if ((pid = fork()) == 0) /* not slot->pid: 0 would mean free */
                 run_child(l, slot);
             if (pid == -1) { /* clients wait in the backlog */
                 if (failures++ == 0)
@@ -331,7 +331,7 @@ static void on_signal(int number)
     const int saved = errno; /* the interrupted code may be about to look */
 
     if (number == SIGALRM && getppid() == parent_pid) { /* a child, not Linux */
-        /* Later than read()'s limit, which starts again after each EINTR. */
+        /* Less than read()'s limit would, by EINTR, start it anew forever. */
         alarm(60 + (unsigned)idle_timeout);
     } else if (number != SIGCHLD) {
         stopping = 1;
@@ -357,7 +357,7 @@ static void drain(void)
     /* timeout(1) signals twice: let the second in here, and do not count it. */
     pselect(0, NULL, NULL, NULL, &ms_1, &no_signals);
     stopping = 0;
-    alarm(5); /* seconds until on_signal() sets `stopping` */
+    alarm(5); /* in 5 s on_signal(), not in a child, sets `stopping` */
     while (signal_children(stopping ? SIGKILL : 0) > 0)
         pselect(0, NULL, NULL, NULL, NULL, &no_signals);
 }
@@ -539,7 +539,7 @@ static void echo_datagrams(const struct listener *l)
             return;
         part.iov_len = (size_t)n;
         if (n == -1 || (m.msg_namelen == 0 && l->port != 0))
-            nanosleep(&ms_1, NULL); /* error, or others' shutdown(): no spin */
+            nanosleep(&ms_1, NULL); /* error, or it was shut down: no spin */
         else if ((size_t)n < sizeof buffer && may_reply(m.msg_name))
             send_reply(&m);
         else if ((size_t)n < sizeof buffer && refused++ == 0)
