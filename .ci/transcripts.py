@@ -5,8 +5,9 @@ digits for any number. The block marked "c" is there as first.c, and must compil
 chapter "Break it yourself" the block marked "sh" is typed first, the lines that break_it has changed are left out, and
 the same commands with a sed that changes nothing must then not give that output. From the project's root."""
 import concurrent.futures, os, re, shutil, subprocess, sys, tempfile
+sys.dont_write_bytecode = True  # nothing is left beside the source
+from checks import check, finish
 
-passed = failed = 0
 blocks, chapter, section, BREAK = [], "", "", "Break it yourself"
 readme = open("README.md").read()
 first = re.search(r"^```c\n(.*?)^```$", readme, re.M | re.S)[1]
@@ -52,14 +53,6 @@ def matches(screen, transcript):
     return re.fullmatch(pattern, screen, re.S) is not None
 
 
-def check(name, ok, screen):
-    global passed, failed
-    passed, failed = passed + ok, failed + (not ok)
-    print("ok     " if ok else "FAILED ", name, flush=True)
-    if not ok:
-        print(screen)
-
-
 # The commands in the table of the quick start, except those for other hosts and those that wait for Ctrl-C.
 rows = re.findall(r"^\| `(.*?)` \|", readme[readme.index("## Quick start") : readme.index("## Where")], re.M)
 rows = [row.replace("\\|", "|") for row in rows if not re.search(r"^nc|example|'tcp", row)]
@@ -75,5 +68,4 @@ for chapter, section, transcript in blocks:
 with concurrent.futures.ThreadPoolExecutor(4) as pool:
     for (transcript, _, wanted, name), screen in zip(jobs, pool.map(lambda job: run(*job[:2]), jobs)):
         check(name, matches(screen, transcript) == wanted, screen)
-print(f"{passed} passed, {failed} failed")
-sys.exit(failed > 0 or passed == 0)
+finish()
