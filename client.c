@@ -7,20 +7,19 @@
  *
  *   connections  socket, connect; send and recv at the same time; shutdown at
  *                the end of the input; recv until end of file; close
- *   datagrams    socket, connect (only sets the address); writev, recv; close
+ *   datagrams    socket, connect (only sets the address); send, recv; close
  */
 #include "common.h"
 
-#include <netinet/tcp.h>
-#include <poll.h>
 #include <sys/ioctl.h>
-#include <sys/uio.h>
-#include <time.h>
+#include <sys/stat.h>
 
 #define BUFFER_SIZE 65536
 #define MESSAGE_MAX 65507 /* the most that UDP takes: 65535 less two headers */
-#define ICMP_HEADER 8     /* bytes */
-#define NOT_YET     (errno == EAGAIN || errno == EINTR) /* and not an error */
+#define NOT_YET(e)  ((e) == EAGAIN || (e) == EINTR) /* and not an error */
+#ifndef FIONWRITE /* FreeBSD and NetBSD; Linux calls it TIOCOUTQ */
+#define FIONWRITE TIOCOUTQ
+#endif
 
 static bool verbose;
 static int timeout = -1; /* seconds; 0: none; -1: the network's default */
@@ -29,6 +28,7 @@ static struct addrinfo *list, *peer; /* all addresses; the one in use */
 static char name[TEXT_SIZE];         /* of the one in use */
 static int fd;                       /* the socket, connected to it */
 static char failures[4096];          /* a line for each address tried in vain */
+static struct pollfd ready[3];       /* the socket, input, output: wait_for() */
 static struct { /* input on its way: buffer[start..end) is still to be sent */
     char buffer[BUFFER_SIZE];
     size_t start, end;
@@ -38,6 +38,7 @@ static struct { /* input on its way: buffer[start..end) is still to be sent */
 static char reply[BUFFER_SIZE];
 static unsigned long long sent, received;     /* bytes */
 static enum { UNKNOWN, ECHO, OTHER } service; /* what answers datagrams */
+static struct sockaddr_un own; /* the address of a unixgram client */
 
 /* Connecting: socket, connect */
 static void connect_first(void);
@@ -45,6 +46,7 @@ static int open_connection(void);
 static int fail(const char *call);
 /* A connection: both directions at the same time */
 static int relay(void);
+static int wait_for(short events, bool more_input, int seconds);
 static bool send_input(void);
 static size_t next_size(void);
 static void read_input(void);
@@ -55,7 +57,8 @@ static int exchange_datagrams(void);
 static int deliver(size_t size);
 /* Rare: an address of our own, ICMP; the command line */
 static int bind_own_address(void);
-static ssize_t send_datagram(size_t size);
+static void remove_own_address(void);
+static void end_by_signal(int number);
 static const char *parse_options(int argc, char **argv);
 
 int main(int argc, char **argv)
@@ -80,9 +83,6 @@ int main(int argc, char **argv)
     network = e.network;
     if (timeout == -1)
         timeout = network->type == SOCK_DGRAM ? 1 : 0;
-#ifdef F_SETPIPE_SZ /* if it is a pipe, fewer switches between its two ends */
-    (void)fcntl(STDOUT_FILENO, F_SETPIPE_SZ, 1 << 20);
-#endif
     peer = list;
     connect_first();
     if (verbose || terminal)
@@ -113,24 +113,25 @@ static void connect_first(void)
         if (open_connection() == 0)
             return;
     }
-    for (char *s = strtok(failures, "\n"); s != NULL; s = strtok(NULL, "\n"))
-        warnx("%s", s);
+    fputs(failures, stderr);
     exit(1);
 }
 
 /* Makes the calls that connect `fd`. Returns 0, or -1 after fail(). */
 static int open_connection(void)
 {
-    const int on = 1, size = 4 * BUFFER_SIZE;
+    const int on = 1, size = 2 * BUFFER_SIZE;
     const struct timeval limit = {timeout, 0};
-    struct sockaddr_storage own = {0}, other = {0};
-    socklen_t len = sizeof own, other_len = sizeof other;
+    struct sockaddr_storage local = {0}, other = {0};
+    socklen_t len = sizeof local, other_len = sizeof other;
 
     fd = socket(peer->ai_family, network->type, network->protocol);
     if (fd == -1)
-        return fail(is_icmp(network) ? "socket (see icmp(7))" : "socket");
-    if (network->type != SOCK_STREAM) /* a message goes whole or not at all */
+        return fail("socket");
+    if (network->type != SOCK_STREAM) { /* a message goes whole or not at all */
         (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+        (void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
+    }
     /* For TCP, as the server's finish_listener() explains. */
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     (void)setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof on);
@@ -140,18 +141,21 @@ static int open_connection(void)
     if (network->domain == AF_UNIX && network->type == SOCK_DGRAM &&
         bind_own_address() == -1)
         return fail("bind");
-    if (connect(fd, peer->ai_addr, peer->ai_addrlen) == -1) {
-        if (errno == EAGAIN && network->domain != AF_UNIX)
-            errno = EADDRNOTAVAIL; /* Linux's UDP is out of ports */
-        else if (errno == EAGAIN || errno == EINPROGRESS)
+    /* After EINTR (Ctrl-Z and fg) TCP goes on to connect: wait, then ask. */
+    while (connect(fd, peer->ai_addr, peer->ai_addrlen) == -1 &&
+           errno != EISCONN) {
+        if (errno == EINTR && wait_for(POLLOUT, false, timeout) != 0)
+            continue;
+        if (errno == EINTR || errno == EINPROGRESS ||
+            (errno == EAGAIN && network->domain == AF_UNIX))
             errno = ETIMEDOUT; /* SO_SNDTIMEO */
         return fail("connect");
     }
     /* If no server listens, and the kernel chose the server's port for ours,
      * the socket has connected to itself, and would be its own echo. */
-    if (getsockname(fd, (struct sockaddr *)&own, &len) == 0 &&
+    if (getsockname(fd, (struct sockaddr *)&local, &len) == 0 &&
         getpeername(fd, (struct sockaddr *)&other, &other_len) == 0 &&
-        memcmp(&own, &other, sizeof own) == 0) {
+        memcmp(&local, &other, sizeof local) == 0) {
         errno = ECONNREFUSED;
         return fail("connect");
     }
@@ -166,8 +170,8 @@ static int fail(const char *call)
     if (verbose)
         warn("%s: %s", name, call);
     else
-        snprintf(failures + len, sizeof failures - len, "%s: %s: %s\n", name,
-                 call, strerror(errno));
+        snprintf(failures + len, sizeof failures - len, "%s: %s: %s: %s\n",
+                 getprogname(), name, call, strerror(errno));
     close(fd);
     return -1;
 }
@@ -179,24 +183,21 @@ static int fail(const char *call)
  * forever once the echo has filled the buffers and the server stops reading. */
 static int relay(void)
 {
-    struct pollfd on[2];
     socklen_t len = sizeof input.error;
     int left = 1; /* bytes not yet acknowledged; our FIN counts as one */
 
+    (void)fcntl(fd, F_SETFL, O_NONBLOCK); /* it is ours alone */
     do {
         const bool blocked = send_input();
-        /* -1: ignore the input, which poll() would report again and again. */
-        const int in = blocked || input.shut ? -1 : STDIN_FILENO;
 
-        on[0] = (struct pollfd){fd, blocked ? POLLIN | POLLOUT : POLLIN, 0};
-        on[1] = (struct pollfd){in, POLLIN, 0};
-        if (poll(on, 2, timeout > 0 ? timeout * 1000 : -1) == 0)
+        if (wait_for(blocked ? POLLIN | POLLOUT : POLLIN,
+                     !blocked && !input.shut, timeout) == 0)
             errx(1, "%s: timed out: nothing sent or received for %d s", name,
                  timeout);
-        if (on[1].revents != 0)
+        if (ready[1].revents != 0)
             read_input();
         /* Anything but POLLOUT (POLLIN, POLLHUP, POLLERR) is for recv(). */
-    } while ((on[0].revents & ~POLLOUT) == 0 || receive());
+    } while ((ready[0].revents & ~POLLOUT) == 0 || receive());
 
     /* Did the server get everything? recv() returns 0 even if our last bytes
      * come too late and a reset follows. Our FIN (if not sent yet) makes its
@@ -204,12 +205,13 @@ static int relay(void)
     (void)shutdown(fd, SHUT_WR);
     for (int tries = 0; input.error == 0 && left > 0 && tries < 100; tries++) {
         (void)poll(NULL, 0, tries > 0 ? 10 : 0);
-        if (ioctl(fd, TIOCOUTQ, &left) == -1)
+        if (ioctl(fd, FIONWRITE, &left) == -1)
             left = 0;
         (void)getsockopt(fd, SOL_SOCKET, SO_ERROR, &input.error, &len);
     }
-    on[1].fd = STDIN_FILENO; /* is there more input, now or in a moment? */
-    if (!input.shut && input.start == input.end && poll(on + 1, 1, 100) > 0)
+    /* Is there more input, now or in a moment? */
+    if (!input.shut && input.start == input.end &&
+        poll(&(struct pollfd){STDIN_FILENO, POLLIN, 0}, 1, 100) > 0)
         read_input();
     if (input.error != 0)
         warnx("%s: send: %s", name, strerror(input.error));
@@ -220,6 +222,25 @@ static int relay(void)
     return input.error != 0 || input.start < input.end;
 }
 
+/* Waits for the socket, unless `events` is 0, and for more input, if wanted, up
+ * to a time limit in seconds (0: none). Returns what poll() returns, and fills
+ * `ready`; fd -1 is ignored. When nothing reads our output, we are done. */
+static int wait_for(short events, bool more_input, int seconds)
+{
+    static int output = STDOUT_FILENO;
+    int n;
+
+    ready[0] = (struct pollfd){events != 0 ? fd : -1, events, 0};
+    ready[1] = (struct pollfd){more_input ? STDIN_FILENO : -1, POLLIN, 0};
+    ready[2] = (struct pollfd){output, POLLHUP, 0};
+    n = poll(ready, 3, seconds > 0 ? seconds * 1000 : -1);
+    if ((ready[2].revents & (POLLERR | POLLHUP)) != 0)
+        end_by_signal(SIGPIPE);
+    if (ready[2].revents != 0)
+        output = -1; /* macOS cannot poll /dev/null */
+    return n;
+}
+
 /* Sends as much of the input as the socket takes; true: it would block. At the
  * end this shuts down our direction; the other stays open for the reply. */
 static bool send_input(void)
@@ -227,9 +248,9 @@ static bool send_input(void)
     size_t size;
 
     while (!input.shut && (size = next_size()) > 0) {
-        ssize_t n = send(fd, input.buffer + input.start, size, MSG_DONTWAIT);
+        ssize_t n = send(fd, input.buffer + input.start, size, 0);
 
-        if (n == -1 && NOT_YET)
+        if (n == -1 && NOT_YET(errno))
             return true;
         if (n == -1) { /* what the server sent before may still come */
             input.error = errno;
@@ -270,7 +291,7 @@ static void read_input(void)
     input.start = 0;
     n = read(STDIN_FILENO, input.buffer + input.end,
              sizeof input.buffer - input.end);
-    if (n == -1 && !NOT_YET)
+    if (n == -1 && !NOT_YET(errno))
         err(1, "standard input: read");
     input.ended = n == 0;
     input.end += n > 0 ? (size_t)n : 0;
@@ -281,7 +302,7 @@ static bool receive(void)
 {
     const ssize_t n = recv(fd, reply, sizeof reply, MSG_DONTWAIT);
 
-    if (n == -1 && !NOT_YET)
+    if (n == -1 && !NOT_YET(errno))
         err(1, "%s: recv", name);
     if (n > 0)
         write_reply(reply, (size_t)n);
@@ -296,8 +317,10 @@ static void write_reply(const char *text, size_t size)
 
         if (n != -1)
             done += (size_t)n;
-        else if (NOT_YET)
+        else if (NOT_YET(errno))
             (void)poll(&(struct pollfd){STDOUT_FILENO, POLLOUT, 0}, 1, -1);
+        else if (errno == EPIPE)
+            end_by_signal(SIGPIPE);
         else
             err(1, "standard output: write");
     }
@@ -313,8 +336,6 @@ static int exchange_datagrams(void)
 {
     for (;;) {
         const size_t size = next_size();
-        struct pollfd on[] = {{input.ended ? -1 : STDIN_FILENO, POLLIN, 0},
-                              {service == OTHER ? fd : -1, POLLIN, 0}};
 
         if (size > 0) {
             while (deliver(size) == -1) {
@@ -326,11 +347,12 @@ static int exchange_datagrams(void)
             continue;
         }
         if ((input.ended && service != OTHER) ||
-            poll(on, 2, input.ended && timeout > 0 ? timeout * 1000 : -1) == 0)
+            wait_for(service == OTHER ? POLLIN : 0, !input.ended,
+                     input.ended ? timeout : 0) == 0)
             return 0; /* all answered; or no more from another service */
-        if (on[0].revents != 0)
+        if (ready[1].revents != 0)
             read_input();
-        if (on[1].revents != 0)
+        if (ready[0].revents != 0)
             (void)receive();
     }
 }
@@ -340,26 +362,28 @@ static int exchange_datagrams(void)
  * echo are ignored. If the very first is not the echo, any reply will do. */
 static int deliver(size_t size)
 {
-    const size_t header = is_icmp(network) ? ICMP_HEADER : 0;
-    const char *message = input.buffer + input.start, *text = reply + header;
+    const char *message = input.buffer + input.start;
 
     for (int tries = 0; tries < 3; tries++) {
         /* No room in a queue: the datagram is lost, as it may be on the way. */
-        if (send_datagram(size) == -1 && !NOT_YET && errno != ENOBUFS)
+        if (send(fd, message, size, 0) == -1 && !NOT_YET(errno) &&
+            errno != ENOBUFS)
             return fail("send");
         for (int ignored = 0; ignored < 100; ignored++) {
             const ssize_t n = recv(fd, reply, sizeof reply, 0);
-            const size_t got = n > (ssize_t)header ? (size_t)n - header : 0;
-            const bool echo = got == size && memcmp(text, message, size) == 0;
+            const bool echo =
+                n == (ssize_t)size && memcmp(reply, message, size) == 0;
 
-            if (n == -1 && (NOT_YET || errno == EMSGSIZE))
+            if (n == -1 && errno == EINTR)
+                continue; /* Ctrl-Z and fg */
+            if (n == -1 && (errno == EAGAIN || errno == EMSGSIZE))
                 break; /* late; or too large for a router: next in fragments */
             if (n == -1)
                 return fail("recv");
             if (service == UNKNOWN)
-                service = echo || header > 0 ? ECHO : OTHER;
+                service = echo ? ECHO : OTHER;
             if (service == OTHER || echo) {
-                write_reply(text, got);
+                write_reply(reply, (size_t)n);
                 return 0;
             }
         }
@@ -368,68 +392,56 @@ static int deliver(size_t size)
     return fail("recv");
 }
 
-/* ---- Rare: an address of our own, ICMP ---------------------------------- */
+/* ---- Rare: an address of our own ---------------------------------------- */
 
 /* A unixgram server can reply only to an address. Linux gives us one without a
  * file (autobind, unix(7)); elsewhere we must remove the file. 0, or -1. */
-#ifdef __linux__
 static int bind_own_address(void)
 {
-    return bind(fd, &(struct sockaddr){AF_UNIX, ""}, sizeof(sa_family_t));
-}
+    own.sun_family = AF_UNIX;
+#ifdef __linux__
+    return bind(fd, (struct sockaddr *)&own, sizeof own.sun_family);
 #else
-static struct sockaddr_un own = {.sun_family = AF_UNIX,
-                                 .sun_path = "/tmp/echo-client.XXXXXX"};
+    static const int numbers[] = {SIGHUP, SIGINT, SIGTERM};
+
+    strcpy(own.sun_path, "/tmp/echo-client.XXXXXX");
+    close(mkstemp(own.sun_path)); /* for its name; bind() makes the file */
+    unlink(own.sun_path);
+    atexit(remove_own_address);
+    for (int i = 0; i < 3; i++)
+        if (signal(numbers[i], end_by_signal) == SIG_IGN)
+            signal(numbers[i], SIG_IGN);
+    umask(0); /* BSD: else a server of another user could not reply */
+    return bind(fd, (struct sockaddr *)&own, sizeof own);
+#endif
+}
 
 static void remove_own_address(void)
 {
-    unlink(own.sun_path);
+    unlink(own.sun_path); /* "" on Linux, for no effect */
 }
 
-static void on_signal(int number)
+/* Ends as a program does that leaves the signal alone. */
+static void end_by_signal(int number)
 {
     remove_own_address();
     signal(number, SIG_DFL);
     raise(number);
 }
 
-static int bind_own_address(void)
-{
-    static const int numbers[] = {SIGHUP, SIGINT, SIGTERM};
-
-    close(mkstemp(own.sun_path)); /* for its name; bind() makes the file */
-    unlink(own.sun_path);
-    atexit(remove_own_address);
-    for (int i = 0; i < 3; i++)
-        if (signal(numbers[i], on_signal) == SIG_IGN)
-            signal(numbers[i], SIG_IGN);
-    return bind(fd, (struct sockaddr *)&own, sizeof own);
-}
-#endif
-
-/* Like send(), but ICMP (RFC 792, RFC 4443) needs a header. We set the type,
- * the kernel an identifier; it passes us only echo replies that carry it. */
-static ssize_t send_datagram(size_t size)
-{
-    unsigned char header[ICMP_HEADER] = {network->domain == AF_INET ? 8 : 128};
-    const struct iovec parts[] = {{header, is_icmp(network) ? ICMP_HEADER : 0},
-                                  {input.buffer + input.start, size}};
-
-    return writev(fd, parts, 2);
-}
-
 /* ---- The command line --------------------------------------------------- */
 
 static const char help[] =
-    "usage: client [-hv] [-w SECONDS] [ENDPOINT]\n\n"
+    "[-hv] [-w SECONDS] [ENDPOINT]\n\n"
     "Sends standard input to a server, and its reply to standard output.\n\n"
     "  -h          print this help\n"
-    "  -v          report each address that is tried, and the rate at the end\n"
+    "  -v          report each address that is tried; at the end, the rate "
+    "and,\n"
+    "              for datagrams, the round-trip time\n"
     "  -w SECONDS  give up when nothing is sent or received for that long;\n"
     "              0: never (the default; for datagrams 1, with 3 tries)\n\n"
     "An ENDPOINT is [NETWORK:]ADDRESS. Without one: tcp\n"
     "  tcp, tcp4, tcp6, udp, udp4, udp6, mptcp   [HOST:]PORT (7777)\n"
-    "  icmp, icmp6                               HOST: its kernel answers\n"
     "  unix, unixgram, unixpacket                PATH (NETWORK.sock)\n"
     "No HOST: loopback. Except on tcp, mptcp and unix, a line is a message.\n";
 
@@ -438,21 +450,13 @@ static const char *parse_options(int argc, char **argv)
 {
     int option;
 
-    if (argc > 1 && strcmp(argv[1], "--help") == 0)
-        argv[1] = "-h";
     while ((option = getopt(argc, argv, ":hvw:")) != -1) {
         if (option == 'v')
             verbose = true;
         else if (option == 'w')
             timeout = option_number(option, 0, 1000000);
-        else if (option == ':')
-            usage_error("option '-%c' needs a value", optopt);
-        else if (option != 'h')
-            usage_error("unknown option '-%c'", optopt);
-        else if (fputs(help, stdout) == EOF || fflush(stdout) == EOF)
-            err(1, "standard output: write");
         else
-            exit(0);
+            end_options(option, argv, help);
     }
     if (argc - optind > 1)
         usage_error("unexpected argument '%s' (an endpoint is tcp:HOST:PORT)",

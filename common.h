@@ -13,6 +13,8 @@
 #include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -20,6 +22,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #define TEXT_SIZE 300 /* any endpoint; a DNS name has at most 253 characters */
@@ -44,27 +47,20 @@ static const struct network networks[] = {
     {"udp6", AF_INET6, SOCK_DGRAM, IPPROTO_UDP, "7777"},
 #if defined __linux__ && defined IPPROTO_MPTCP
     {"mptcp", AF_UNSPEC, SOCK_STREAM, IPPROTO_MPTCP, "7777"}, /* RFC 8684 */
-    {"icmp", AF_INET, SOCK_DGRAM, IPPROTO_ICMP, "0"},         /* client only */
-    {"icmp6", AF_INET6, SOCK_DGRAM, IPPROTO_ICMPV6, "0"},
 #endif
     {"unix", AF_UNIX, SOCK_STREAM, 0, "unix.sock"},
     {"unixgram", AF_UNIX, SOCK_DGRAM, 0, "unixgram.sock"},
     {"unixpacket", AF_UNIX, SOCK_SEQPACKET, 0, "unixpacket.sock"},
 };
 
-static inline bool is_icmp(const struct network *n)
-{
-    return n->protocol == IPPROTO_ICMP || n->protocol == IPPROTO_ICMPV6;
-}
-
-/* The network that `text` begins with, up to a colon or its end; or NULL. */
+/* The network that `text` begins with, up to a colon or the end; or NULL. */
 static inline const struct network *find_network(const char *text)
 {
     const size_t len = strcspn(text, ":");
 
     for (size_t i = 0; i < sizeof networks / sizeof *networks; i++)
         if (len == strlen(networks[i].name) &&
-            strncmp(text, networks[i].name, len) == 0)
+            strncasecmp(text, networks[i].name, len) == 0)
             return &networks[i];
     return NULL;
 }
@@ -89,15 +85,18 @@ static inline bool is_port(const char *text, const struct network *n)
 static inline const char *parse_endpoint(struct endpoint *e, const char *text)
 {
     const size_t path_max = sizeof((struct sockaddr_un *)0)->sun_path - 1;
+    const char *rest = strchr(text, ':');
+    const bool is_url = rest != NULL && strncmp(rest, "://", 3) == 0;
     char *host, *colon;
 
     *e = (struct endpoint){find_network(text), "", text, "", ""};
+    if (e->network == NULL && is_url)
+        return "unknown network (for a list, see -h)";
     if (e->network == NULL)
-        e->network = find_network(strchr(text, '/') != NULL ? "unix" : "tcp");
-    else if (text[strlen(e->network->name)] == ':') /* after the name */
-        e->port += strlen(e->network->name) + 1;
+        e->network = find_network(
+            strchr(text, '/') || strstr(text, ".sock") ? "unix" : "tcp");
     else
-        e->port = e->network->address;
+        e->port = rest != NULL ? rest + (is_url ? 3 : 1) : e->network->address;
     if (*e->port == '\0')
         return "empty address";
     if (e->network->domain == AF_UNIX) {
@@ -123,7 +122,7 @@ static inline const char *parse_endpoint(struct endpoint *e, const char *text)
     snprintf(e->problem, sizeof e->problem, "invalid port '%s'", e->port);
     /* Some getaddrinfo()s take 70000 for 4464, its remainder modulo 65536. */
     if (*e->port == '\0' || !is_port(e->port, e->network) ||
-        strtol(e->port, NULL, 10) > (is_icmp(e->network) ? 0 : 65535))
+        strtol(e->port, NULL, 10) > 65535)
         return e->problem;
     return NULL;
 }
@@ -148,8 +147,8 @@ static inline const char *resolve_endpoint(const struct endpoint *e,
         *list = &info;
         return NULL;
     }
-    /* Without a protocol each address may come twice. MPTCP and ICMP, which
-     * some libraries do not know, have the addresses of TCP and UDP. */
+    /* Without a protocol each address may come twice. MPTCP, which some
+     * libraries do not know, has the addresses of TCP. */
     info.ai_protocol = n->type == SOCK_DGRAM ? IPPROTO_UDP : IPPROTO_TCP;
     /* Without a host getaddrinfo() gives the loopback addresses, or, if
      * AI_PASSIVE, the wildcards. (The name "localhost" may lack a family.) */
@@ -178,7 +177,7 @@ static inline char *format_address(char *text, const struct network *n,
         *c = iscntrl((unsigned char)*c) ? '?' : *c;
     snprintf(text, TEXT_SIZE, a->sa_family == AF_INET6 ? "%s:[%s]" : "%s:%s",
              n->name, host);
-    if (*port != '\0' && !is_icmp(n))
+    if (*port != '\0')
         snprintf(text + strlen(text), sizeof port + 1, ":%s", port);
     return text;
 }
@@ -198,6 +197,7 @@ static inline void prepare_process(void)
             exit(1);
     setvbuf(stderr, line, _IOLBF, sizeof line); /* one write() for a line */
     signal(SIGPIPE, SIG_IGN); /* a write() to a peer that is gone just fails */
+    signal(SIGXFSZ, SIG_IGN); /* and so does one to a file that is too large */
 }
 
 #ifdef __linux__ /* BSD and macOS have getprogname() */
@@ -217,4 +217,19 @@ static inline int option_number(int option, long min, long max)
         usage_error("-%c: invalid number '%s' (%ld to %ld)", option, optarg,
                     min, max);
     return (int)n;
+}
+
+/* Handles -h, --help and the errors of getopt(): ':' and '?'. */
+static inline _Noreturn void end_options(int option, char **argv,
+                                         const char *help)
+{
+    if (option == ':')
+        usage_error("option '-%c' needs a value", optopt);
+    if (option == '?' && optopt != '-')
+        usage_error("unknown option '-%c'", optopt);
+    if (option == '?' && strcmp(argv[optind], "--help") != 0)
+        usage_error("unknown option '%s'", argv[optind]);
+    if (printf("usage: %s %s", getprogname(), help) < 0 || fflush(stdout) != 0)
+        err(1, "standard output: write");
+    exit(0);
 }

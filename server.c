@@ -9,30 +9,28 @@
  *   child, datagrams       recvmsg, sendmsg: there is no connection
  *
  * Each process waits for one thing only, so every call may block. The parent
- * never accepts: it keeps a child waiting on each socket, by forking one where
- * none waits. A slow client delays its own child, and nothing else.
+ * keeps a child waiting on each socket. A slow client delays only its child.
  */
 #define __APPLE_USE_RFC_3542 /* macOS: declare IPV6_RECVPKTINFO */
 #include "common.h"
 
-#include <netinet/tcp.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
 #include <sys/select.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
-#ifdef __linux__
-#include <sys/prctl.h>
-#endif
 
 #define BUFFER_SIZE   (256 * 1024)
-#define BACKLOG       65535 /* the system cuts it to its own limit */
+#define MESSAGE_ROOM  (128 * 1024) /* in a socket's buffers; UDP needs 65507 */
+#define BACKLOG       65535        /* the system cuts it to its own limit */
 #define LISTENERS_MAX 256
+/* Messages that would block are dropped: a log that no process reads must not
+ * stop the service. (O_NONBLOCK would affect all who share this log.) */
+#define CAN_LOG (poll(&(struct pollfd){STDERR_FILENO, POLLOUT, 0}, 1, 0) == 1)
 
 struct child {
-    pid_t pid; /* 0: the slot is free */
-    atomic_bool waiting;
+    pid_t pid;                    /* 0: the slot is free */
+    atomic_bool waiting, stopped; /* for a client; by SIGSTOP */
 };
 
 struct listener { /* a socket that listens, or that takes datagrams */
@@ -49,10 +47,12 @@ static int max_idle = 32, max_connections = 512, idle_timeout = 300;
 static bool inetd, verbose;
 static struct listener listeners[LISTENERS_MAX + 1]; /* + 1: one too many */
 static struct child *children; /* of all listeners, in shared memory */
-static int nlisteners, nslots;
-static unsigned failures; /* of fork() or accept(): a process reports one */
+static int nlisteners, nslots, nchildren, exit_status;
+static bool reported;     /* that fork() or accept() fails, until it succeeds */
+static int alive_fd = -1; /* open only in the parent, while it lives */
 static pid_t parent_pid;
-static const struct timespec ms_1 = {0, 1000000}, ms_100 = {0, 100000000};
+static const struct timespec ms_10 = {0, 10000000}, ms_100 = {0, 100000000};
+static const struct linger reset = {.l_onoff = true};
 static sigset_t no_signals;                 /* none is blocked while we wait */
 static volatile sig_atomic_t stopping;      /* set by on_signal() */
 static volatile sig_atomic_t child_fd = -1; /* the socket a child waits on */
@@ -61,11 +61,12 @@ static volatile sig_atomic_t child_fd = -1; /* the socket a child waits on */
 static void open_endpoint(const char *text);
 static void open_listener(struct endpoint *e, struct addrinfo *a, int first);
 static void set_option(struct listener *l, int level, int name, int value);
-static void finish_listener(struct listener *l);
+static void finish_listener(struct listener *l, sa_family_t family);
 /* The parent: a child waiting on each socket, until a graceful shutdown */
 static void supervise(void);
-static int signal_children(int number);
-static int count_waiting(const struct child *first, int n);
+static int count_waiting(const struct listener *l);
+static void signal_children(int number);
+static void fork_watcher(void);
 static void catch_signals(void);
 static void on_signal(int number);
 static void drain(void);
@@ -73,7 +74,7 @@ static void close_listeners(void);
 /* A child: accept and echo */
 static _Noreturn void run_child(const struct listener *l, struct child *self);
 static void accept_clients(const struct listener *l, struct child *self);
-static void serve_client(int fd, const struct listener *l, const char *peer);
+static int serve_client(int fd, const struct listener *l, const char *peer);
 static int echo_stream(int fd, bool packets, size_t *echoed);
 static int write_all(int fd, const char *data, size_t size, size_t *written);
 /* Datagrams */
@@ -83,7 +84,7 @@ static void send_reply(struct msghdr *m);
 /* Rare: stale socket files, sockets that others opened; the command line */
 static void unlink_stale_socket(const struct addrinfo *a);
 static void adopt_listeners(void);
-static struct listener *adopt_socket(int fd);
+static void adopt_socket(int fd);
 static int serve_stdin(void);
 static void parse_options(int argc, char **argv);
 
@@ -106,7 +107,7 @@ int main(int argc, char **argv)
         open_endpoint(*argv++);
     supervise();
     drain();
-    return 0;
+    return exit_status;
 }
 
 /* ---- Opening the sockets: socket, setsockopt, bind, listen -------------- */
@@ -119,8 +120,6 @@ static void open_endpoint(const char *text)
     struct endpoint e;
     const char *problem = parse_endpoint(&e, text);
 
-    if (problem == NULL && is_icmp(e.network))
-        problem = "only a kernel can be its server";
     if (problem != NULL)
         usage_error("%s: %s", text, problem);
     if ((problem = resolve_endpoint(&e, &list)) != NULL)
@@ -130,7 +129,7 @@ static void open_endpoint(const char *text)
     if (e.network->domain != AF_UNIX)
         freeaddrinfo(list);
     if (nlisteners == first)
-        errx(1, "%s: not an address of this host", text);
+        exit(1);
 }
 
 /* Opens a listener, but skips duplicates, and addresses that this host lacks.
@@ -149,8 +148,10 @@ static void open_listener(struct endpoint *e, struct addrinfo *a, int first)
         if (strcmp(listeners[i].name, l->name) == 0)
             return;
     l->fd = socket(a->ai_family, l->network->type, l->network->protocol);
-    if (l->fd == -1 && errno == EAFNOSUPPORT)
+    if (l->fd == -1 && errno == EAFNOSUPPORT) {
+        warn("%s: not served: socket", l->name);
         return;
+    }
     if (l->fd == -1)
         err(1, "%s: socket", l->name);
     /* Without this an IPv6 socket takes IPv4, too, on some systems, and the
@@ -163,6 +164,7 @@ static void open_listener(struct endpoint *e, struct addrinfo *a, int first)
         set_option(l, SOL_SOCKET, SO_REUSEADDR, 1);
     for (int tries = 0; bind(l->fd, a->ai_addr, a->ai_addrlen) == -1; tries++) {
         if (errno == EADDRNOTAVAIL) {
+            warn("%s: not served: bind", l->name);
             close(l->fd);
             return;
         }
@@ -174,7 +176,7 @@ static void open_listener(struct endpoint *e, struct addrinfo *a, int first)
         nanosleep(&ms_100, NULL);
     }
     nlisteners++;
-    finish_listener(l);
+    finish_listener(l, (sa_family_t)a->ai_family);
     if (l->network->type != SOCK_DGRAM && listen(l->fd, BACKLOG) == -1)
         err(1, "%s: listen", l->name);
 }
@@ -187,10 +189,10 @@ static void set_option(struct listener *l, int level, int name, int value)
         err(1, "%s: setsockopt", l->name);
 }
 
-/* Sets the options of a bound socket. Its TCP connections inherit them. */
-static void finish_listener(struct listener *l)
+/* Notes a bound socket's address, and sets its options: TCP connections inherit
+ * them. An option of another family is an error, except on Linux. */
+static void finish_listener(struct listener *l, sa_family_t family)
 {
-    const struct linger reset = {.l_onoff = true};
     struct sockaddr_storage storage = {0}; /* so that a path ends in NUL */
     struct sockaddr *bound = (struct sockaddr *)&storage;
     socklen_t len = sizeof storage;
@@ -200,20 +202,15 @@ static void finish_listener(struct listener *l)
     if (getsockname(l->fd, bound, &len) == -1)
         err(1, "%s: getsockname", l->name);
     format_address(l->name, l->network, bound, len);
-    if (bound->sa_family != AF_UNIX)
+    if (family != AF_UNIX)
         l->port = ((struct sockaddr_in *)bound)->sin_port;
     else
         (void)lstat(((struct sockaddr_un *)bound)->sun_path, &l->file);
-    if (l->network->type != SOCK_STREAM)
-        /* A message is sent whole or not at all: make room for the largest. */
-        set_option(l, SOL_SOCKET, SO_SNDBUF, BUFFER_SIZE);
-    if (l->network->type == SOCK_DGRAM) {
-        /* A reply must come from the address that the client sent to. */
-#ifdef IP_PKTINFO
-        set_option(l, IPPROTO_IP, IP_PKTINFO, 1);
-#endif
-        set_option(l, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
-    } else if (l->port != 0) { /* TCP or MPTCP */
+    if (l->network->type != SOCK_STREAM) {
+        /* A message goes whole or not at all: make room for the largest. */
+        set_option(l, SOL_SOCKET, SO_SNDBUF, MESSAGE_ROOM);
+        set_option(l, SOL_SOCKET, SO_RCVBUF, MESSAGE_ROOM);
+    } else if (family != AF_UNIX) { /* TCP or MPTCP */
         /* Nagle's algorithm holds a short segment back until the client has
          * acknowledged the one before, and a delayed ACK takes 40 ms. */
         set_option(l, IPPROTO_TCP, TCP_NODELAY, 1);
@@ -223,10 +220,15 @@ static void finish_listener(struct listener *l)
 #endif
         set_option(l, SOL_SOCKET, SO_KEEPALIVE, 1); /* is its host still on? */
         set_option(l, SOL_SOCKET, SO_OOBINLINE, 1); /* echo MSG_OOB, too */
-        /* Until serve_client() clears this, close() sends a reset, even if the
-         * child is killed: the client learns that the echo is incomplete. */
         (void)setsockopt(l->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
     }
+    /* The reply to a datagram must come from where the client sent it to. */
+#ifdef IP_PKTINFO
+    if (l->network->type == SOCK_DGRAM && family == AF_INET)
+        set_option(l, IPPROTO_IP, IP_PKTINFO, 1);
+#endif
+    if (l->network->type == SOCK_DGRAM && family == AF_INET6)
+        set_option(l, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
 }
 
 /* ---- The parent: a child waiting on each socket ------------------------- */
@@ -244,63 +246,98 @@ static void supervise(void)
         listeners[i].children = children + (long)i * max_connections;
         warnx("listening on %s", listeners[i].name);
     }
-    while (!stopping) {
+    fork_watcher();
+    for (; !stopping; signal_children(0)) {
         const struct timespec *timeout = NULL;
 
-        signal_children(0); /* notes which have ended */
         for (struct listener *l = listeners; l < listeners + nlisteners; l++) {
             struct child *slot = l->children, *end = slot + max_connections;
             pid_t pid;
 
             while (slot < end && slot->pid != 0)
                 slot++;
-            if (slot == end || count_waiting(l->children, max_connections) > 0)
+            if (slot == end || count_waiting(l) > 0)
                 continue;
             slot->waiting = true;
             if ((pid = fork()) == 0) /* not slot->pid: 0 would mean free */
                 run_child(l, slot);
             if (pid == -1) { /* clients wait in the backlog */
-                if (failures++ == 0)
+                if (!reported && CAN_LOG)
                     warn("%s: trying again: fork", l->name);
                 slot->waiting = false;
                 timeout = &ms_100;
             }
+            reported = pid == -1;
             slot->pid = pid == -1 ? 0 : pid;
+            nchildren += pid != -1;
         }
         pselect(0, NULL, NULL, NULL, timeout, &no_signals);
     }
 }
 
-/* Sends each child `number`, unless 0, and returns how many children are left.
- * Two SIGCHLDs may come as one, so we ask for each child whether it has ended.
- * One that is stopped (SIGSTOP) does not count as waiting. */
-static int signal_children(int number)
-{
-    int status, left = 0;
-
-    for (struct child *c = children; c < children + nslots; c++) {
-        if (c->pid != 0 && waitpid(c->pid, &status, WNOHANG | WUNTRACED) > 0) {
-            if (WIFSIGNALED(status) && !(stopping && c->waiting))
-                warnx("child %ld: %s by signal %d", (long)c->pid,
-                      stopping ? "cut off" : "killed", WTERMSIG(status));
-            c->waiting = false;
-            if (!WIFSTOPPED(status))
-                c->pid = 0;
-        }
-        if (c->pid != 0 && number != 0)
-            kill(c->pid, number);
-        left += c->pid != 0;
-    }
-    return left;
-}
-
-static int count_waiting(const struct child *first, int n)
+static int count_waiting(const struct listener *l)
 {
     int waiting = 0;
 
-    for (const struct child *c = first; c < first + n; c++)
-        waiting += c->waiting;
+    for (int i = 0; i < max_connections; i++)
+        waiting += l->children[i].waiting && !l->children[i].stopped;
     return waiting;
+}
+
+/* Sends each child `number`, unless 0, after noting which have ended, or are
+ * stopped. Two SIGCHLDs may come as one, so this asks until there is no more.
+ * It reaps strangers, too: process 1 of a container inherits them. */
+static void signal_children(int number)
+{
+    int status, killed = 0;
+    pid_t pid;
+
+    while ((pid = waitpid(-1, &status, WNOHANG | WUNTRACED | WCONTINUED)) > 0)
+        for (struct child *c = children; c < children + nslots; c++) {
+            if (c->pid != pid)
+                continue;
+            c->stopped = WIFSTOPPED(status);
+            if (WIFSTOPPED(status) || WIFCONTINUED(status))
+                break;
+            if (WIFSIGNALED(status) && CAN_LOG)
+                warnx("child %ld: %s by signal %d", (long)pid,
+                      nlisteners == 0 ? "cut off" : "killed", WTERMSIG(status));
+            killed += WIFSIGNALED(status) && nlisteners > 0;
+            if (WIFEXITED(status) && WEXITSTATUS(status) != 0)
+                stopping = exit_status = 1; /* it has said why */
+            c->pid = 0;
+            c->waiting = false;
+            nchildren--;
+        }
+    for (const struct child *c = children; c < children + nslots; c++)
+        if (c->pid != 0 && number != 0)
+            kill(c->pid, number);
+    if (killed > 0) /* if the next one dies at once, too: 10 forks a second */
+        nanosleep(&ms_100, NULL);
+}
+
+/* Forks a process that waits until the parent has died, even by SIGKILL: then
+ * read() returns 0, as only the parent has the other end of the pipe. Without
+ * this, orphans would keep the sockets, and no new server could start. */
+static void fork_watcher(void)
+{
+    int ends[2];
+
+    if (pipe(ends) == -1)
+        return;
+    alive_fd = ends[1];
+    if (fork() != 0) {
+        close(ends[0]);
+        return;
+    }
+    if (fork() == 0) { /* not the parent's own child, which it would miss */
+        close(alive_fd);
+        for (int i = 0; i < nlisteners; i++)
+            close(listeners[i].fd);
+        if (read(ends[0], &(char){0}, 1) == 0)
+            signal_children(SIGTERM);
+    }
+    _exit(0);
 }
 
 /* The parent's signals are held back (blocked) except in pselect(): none can
@@ -330,10 +367,7 @@ static void on_signal(int number)
 {
     const int saved = errno; /* the interrupted code may be about to look */
 
-    if (number == SIGALRM && getppid() == parent_pid) { /* a child, not Linux */
-        /* Less than read()'s limit would, by EINTR, start it anew forever. */
-        alarm(60 + (unsigned)idle_timeout);
-    } else if (number != SIGCHLD) {
+    if (number != SIGCHLD) {
         stopping = 1;
         close(child_fd); /* -1 in the parent: no effect */
         child_fd = -1;
@@ -345,20 +379,19 @@ static void on_signal(int number)
  * clients, for 5 seconds or until a second signal. */
 static void drain(void)
 {
-    const int busy = signal_children(0) - count_waiting(children, nslots);
-
     close_listeners();
     signal_children(SIGTERM);
-    if (busy > 0) {
+    signal_children(SIGCONT); /* one that is stopped could not leave */
+    for (int i = 0; i < 10 && nchildren > 0; i++, signal_children(0))
+        nanosleep(&ms_10, NULL); /* those without a client leave */
+    if (nchildren > 0 && CAN_LOG)
         warnx("waiting up to 5 s for %d connection%s; signal again to exit now",
-              busy, busy == 1 ? "" : "s");
-        nanosleep(&ms_100, NULL);
-    }
+              nchildren, nchildren == 1 ? "" : "s");
     /* timeout(1) signals twice: let the second in here, and do not count it. */
-    pselect(0, NULL, NULL, NULL, &ms_1, &no_signals);
+    pselect(0, NULL, NULL, NULL, &ms_10, &no_signals);
     stopping = 0;
     alarm(5); /* in 5 s on_signal(), not in a child, sets `stopping` */
-    while (signal_children(stopping ? SIGKILL : 0) > 0)
+    for (; nchildren > 0; signal_children(stopping ? SIGKILL : 0))
         pselect(0, NULL, NULL, NULL, NULL, &no_signals);
 }
 
@@ -388,11 +421,9 @@ static _Noreturn void run_child(const struct listener *l, struct child *self)
             close(listeners[i].fd);
     child_fd = l->fd;
     signal(SIGTERM, on_signal); /* the parent sends it: not ignored */
-#ifdef PR_SET_PDEATHSIG
-    prctl(PR_SET_PDEATHSIG, SIGTERM); /* when the parent is gone */
-#else
-    alarm(60 + (unsigned)idle_timeout); /* on_signal() checks the parent */
-#endif
+    close(alive_fd);
+    self->pid = getpid(); /* for the watcher, if the parent is killed now */
+    reported = false;
     if (getppid() != parent_pid)
         _exit(0); /* the parent is gone already */
     sigprocmask(SIG_SETMASK, &no_signals, NULL);
@@ -409,33 +440,38 @@ static _Noreturn void run_child(const struct listener *l, struct child *self)
 static void accept_clients(const struct listener *l, struct child *self)
 {
     for (;;) {
-        struct sockaddr_storage peer;
+        struct sockaddr_storage peer = {0};
         socklen_t len = sizeof peer;
         char name[TEXT_SIZE] = "";
         int conn_fd = accept(child_fd, (struct sockaddr *)&peer, &len);
 
         if (conn_fd != -1) {
+            reported = false;
             self->waiting = false;
-            if (count_waiting(l->children, max_connections) == 0)
+            if (count_waiting(l) == 0)
                 kill(getppid(), SIGCHLD); /* if orphaned: init ignores it */
             if (verbose)
                 format_address(name, l->network, (struct sockaddr *)&peer, len);
-            serve_client(conn_fd, l, name);
+            (void)serve_client(conn_fd, l, name);
             self->waiting = true;
-            if (count_waiting(l->children, max_connections) > max_idle)
+            if (count_waiting(l) > max_idle)
                 return;
-        } else if (errno == EBADF) {
-            return;
+        } else if (errno == EBADF || errno == EINVAL || errno == ENOTSOCK) {
+            if (!stopping && CAN_LOG)
+                warn("%s: accept", l->name);
+            _exit(!stopping); /* 1: the parent ends the server */
         } else if (errno != EINTR && errno != ECONNABORTED) {
-            if (failures++ == 0) /* out of descriptors or memory, say */
+            if (!reported && CAN_LOG) /* out of descriptors or memory, say */
                 warn("%s: trying again: accept", l->name);
+            reported = true;
             nanosleep(&ms_100, NULL);
         }
     }
 }
 
-/* Serves one client to the end. Its errors affect no other client. */
-static void serve_client(int fd, const struct listener *l, const char *peer)
+/* Serves one client to the end. Its errors affect no other client. Returns 0,
+ * or the errno for which the client did not get everything. */
+static int serve_client(int fd, const struct listener *l, const char *peer)
 {
     const struct timeval limit = {.tv_sec = idle_timeout}; /* 0: none */
     const struct linger orderly = {.l_onoff = false};
@@ -443,19 +479,19 @@ static void serve_client(int fd, const struct listener *l, const char *peer)
     size_t echoed = 0;
     char why[64];
 
-    if (verbose)
+    if (verbose && CAN_LOG)
         warnx("accepted %s on %s, child %ld", peer, l->name, (long)getpid());
-    if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) == -1 ||
-        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit) == -1 ||
-        echo_stream(fd, l->network->type != SOCK_STREAM, &echoed) == -1)
+    /* Until everything is echoed, close() sends a reset, even if the child is
+     * killed: the client learns that the echo is incomplete. A connection has
+     * this from its listener, but on BSD and macOS with 120 s instead of 0. */
+    (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+    (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+    if (echo_stream(fd, l->network->type != SOCK_STREAM, &echoed) == -1)
         error = errno;
-    /* Everything was echoed (EAGAIN: the client went idle): an orderly close.
-     * If not, the reset shows the client that the echo is incomplete. */
-    if (error == 0 || error == EAGAIN)
+    if (error == 0 || error == EAGAIN) /* EAGAIN: the client went idle */
         (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &orderly, sizeof orderly);
     close(fd);
-    if (!verbose)
-        return;
     snprintf(why, sizeof why, "%s", error ? strerror(error) : "end of file");
     if (error == ECONNRESET || error == EPIPE)
         strcpy(why, "reset by the client");
@@ -463,7 +499,10 @@ static void serve_client(int fd, const struct listener *l, const char *peer)
         snprintf(why, sizeof why, "idle for %d s", idle_timeout);
     else if (error == ETIMEDOUT)
         snprintf(why, sizeof why, "client not reading for %d s", idle_timeout);
-    warnx("closed %s on %s after %zu bytes: %s", peer, l->name, echoed, why);
+    if (verbose && CAN_LOG)
+        warnx("closed %s on %s after %zu bytes: %s", peer, l->name, echoed,
+              why);
+    return error == EAGAIN ? 0 : error;
 }
 
 /* Echoes what comes on a connected, blocking socket until end of file, which
@@ -518,7 +557,8 @@ static int write_all(int fd, const char *data, size_t size, size_t *written)
 static void echo_datagrams(const struct listener *l)
 {
     static char buffer[BUFFER_SIZE], name[TEXT_SIZE];
-    _Alignas(struct cmsghdr) char control[256];
+    const bool is_unix = l->network->domain == AF_UNIX;
+    _Alignas(struct cmsghdr) char control[256]; /* AF_UNIX: descriptors */
     unsigned refused = 0;
 
     for (;;) {
@@ -529,20 +569,17 @@ static void echo_datagrams(const struct listener *l)
                            .msg_iov = &part,
                            .msg_iovlen = 1,
                            .msg_control = control,
-                           .msg_controllen = sizeof control};
-        ssize_t n;
+                           .msg_controllen = is_unix ? 0 : 256};
+        const ssize_t n = recvmsg(child_fd, &m, 0);
 
-        if (l->network->domain == AF_UNIX)
-            m.msg_controllen = 0; /* a peer could send open descriptors */
-        n = recvmsg(child_fd, &m, 0);
         if (n == -1 && errno == EBADF)
             return;
         part.iov_len = (size_t)n;
         if (n == -1 || (m.msg_namelen == 0 && l->port != 0))
-            nanosleep(&ms_1, NULL); /* error, or it was shut down: no spin */
+            nanosleep(&ms_10, NULL); /* error, or it was shut down: no spin */
         else if ((size_t)n < sizeof buffer && may_reply(m.msg_name))
             send_reply(&m);
-        else if ((size_t)n < sizeof buffer && refused++ == 0)
+        else if ((size_t)n < sizeof buffer && refused++ == 0 && CAN_LOG)
             warnx("%s: no reply to %s, maybe an echo service (reported once)",
                   l->name,
                   format_address(name, l->network, m.msg_name, m.msg_namelen));
@@ -591,8 +628,8 @@ static void send_reply(struct msghdr *m)
         }
 #endif
     }
-    m->msg_control = c;
-    m->msg_controllen = c != NULL ? c->cmsg_len : 0;
+    m->msg_control = c; /* OpenBSD wants the padding counted */
+    m->msg_controllen = c != NULL ? CMSG_SPACE(c->cmsg_len - CMSG_LEN(0)) : 0;
     (void)sendmsg(child_fd, m, MSG_DONTWAIT);
 }
 
@@ -620,21 +657,14 @@ static void unlink_stale_socket(const struct addrinfo *a)
 static void adopt_listeners(void)
 {
     const char *pid = getenv("LISTEN_PID"), *number = getenv("LISTEN_FDS");
-    long n = 0;
 
     if (pid != NULL && number != NULL && strtol(pid, NULL, 10) == parent_pid)
-        n = strtol(number, NULL, 10);
-    while (nlisteners < n) {
-        const struct listener *l = adopt_socket(STDERR_FILENO + 1 + nlisteners);
-
-        /* Rejects what cannot listen, such as a connection. */
-        if (l->network->type != SOCK_DGRAM && listen(l->fd, BACKLOG) == -1)
-            err(1, "%s: listen", l->name);
-    }
+        for (long n = strtol(number, NULL, 10); nlisteners < n;)
+            adopt_socket(STDERR_FILENO + 1 + nlisteners);
 }
 
 /* Finds a socket's network in the table, or ends the program. */
-static struct listener *adopt_socket(int fd)
+static void adopt_socket(int fd)
 {
     const struct network *n = networks, *end = n + sizeof networks / sizeof *n;
     struct listener *l = &listeners[nlisteners++];
@@ -653,8 +683,7 @@ static struct listener *adopt_socket(int fd)
     if (n == end)
         errx(1, "descriptor %d: unknown kind of socket", fd);
     *l = (struct listener){.fd = fd, .network = n};
-    finish_listener(l);
-    return l;
+    finish_listener(l, address.sa_family);
 }
 
 /* -i: serves the connection on standard input, as inetd passes it. */
@@ -666,15 +695,15 @@ static int serve_stdin(void)
     if (fstat(STDERR_FILENO, &log) == 0 && S_ISSOCK(log.st_mode) &&
         freopen("/dev/null", "w", stderr) == NULL)
         return 1;
-    serve_client(STDIN_FILENO, adopt_socket(STDIN_FILENO), "client");
-    return 0;
+    adopt_socket(STDIN_FILENO);
+    return serve_client(STDIN_FILENO, listeners, "client") != 0;
 }
 
 /* ---- The command line --------------------------------------------------- */
 
 static const char help[] =
-    "usage: server [-hiv] [-k IDLE] [-m CONNECTIONS] [-t SECONDS] [ENDPOINT...]"
-    "\n\nSends back whatever a client sends, until SIGINT or SIGTERM.\n\n"
+    "[-hiv] [-k IDLE] [-m CONNECTIONS] [-t SECONDS] [ENDPOINT...]\n\n"
+    "Sends back whatever a client sends, until SIGINT or SIGTERM.\n\n"
     "  -h              print this help\n"
     "  -i              serve one connection, on standard input (inetd)\n"
     "  -k IDLE         keep up to IDLE children waiting on each socket (32);\n"
@@ -691,8 +720,6 @@ static void parse_options(int argc, char **argv)
 {
     int option;
 
-    if (argc > 1 && strcmp(argv[1], "--help") == 0)
-        argv[1] = "-h";
     while ((option = getopt(argc, argv, ":hik:m:t:v")) != -1) {
         if (option == 'i')
             inetd = true;
@@ -704,14 +731,8 @@ static void parse_options(int argc, char **argv)
             idle_timeout = option_number(option, 0, 1000000);
         else if (option == 'v')
             verbose = true;
-        else if (option == ':')
-            usage_error("option '-%c' needs a value", optopt);
-        else if (option != 'h')
-            usage_error("unknown option '-%c'", optopt);
-        else if (fputs(help, stdout) == EOF || fflush(stdout) == EOF)
-            err(1, "standard output: write");
         else
-            exit(0);
+            end_options(option, argv, help);
     }
     if (inetd && optind < argc)
         usage_error("unexpected argument '%s' with -i", argv[optind]);
