@@ -197,15 +197,15 @@ int setsockopt(int fd, int level, int name, const void *value, socklen_t len)
     const int domain = get(fd, SO_DOMAIN);
     const bool size = level == SOL_SOCKET && len == sizeof(int) &&
                       (name == SO_SNDBUF || name == SO_RCVBUF);
-    const int own = domain == AF_INET ? IPPROTO_IP : IPPROTO_IPV6;
+    const bool own = level == SOL_SOCKET ||
+                     level == (domain == AF_INET ? IPPROTO_IP : IPPROTO_IPV6) ||
+                     (level == IPPROTO_TCP && get(fd, SO_TYPE) == SOCK_STREAM);
     struct state *s = state_of(fd);
 
     if (on[SHUT] && is_shut(fd))
         return fail(EINVAL);
-    if (level != SOL_SOCKET && domain == AF_UNIX && on[UNIXLEVEL])
-        return fail(EINVAL);
-    if (level != SOL_SOCKET && domain != AF_UNIX && on[LEVEL] && level != own &&
-        level != get(fd, SO_PROTOCOL))
+    if (domain == AF_UNIX ? on[UNIXLEVEL] && level != SOL_SOCKET
+                          : on[LEVEL] && !own)
         return fail(EINVAL);
     if (on[SBMAX] && size && *(const int *)value > 209715)
         return fail(ENOBUFS);
