@@ -102,8 +102,8 @@ static const struct {
     [NULLPOLL] = {"nullpoll", "macos"},
     /* An AF_UNIX peer without a name has one, sun_noname: uipc_accept(). */
     [NONAME] = {"noname", "macos freebsd openbsd netbsd"},
-    /* A client that has left already has no address: gotnoname in xnu's
-     * accept_nocancel(). Here, every third client. */
+    /* A client that has been reset already has no address, and *len becomes 0:
+     * tcp_usr_accept(), and "gotnoname" in xnu's accept_nocancel(). */
     [GONE] = {"gone", "macos"},
     /* A connection inherits O_NONBLOCK: accept_nocancel(), kern_accept4(). */
     [NBIO] = {"nbio", "macos freebsd openbsd netbsd"},
@@ -339,21 +339,23 @@ static void give_name(int fd, struct sockaddr *a, socklen_t *len)
 
 int accept(int fd, struct sockaddr *a, socklen_t *len)
 {
-    static unsigned clients;
     const struct linger inherited = {1, 120};
     struct linger l = {0, 0};
-    socklen_t size = sizeof l;
-    const int conn = on[GONE] && clients % 3 == 2 && a != NULL
-                         ? (int)syscall(SYS_accept, fd, NULL, NULL)
-                         : (int)syscall(SYS_accept, fd, a, len);
+    struct sockaddr_storage peer;
+    socklen_t size = sizeof l, peer_len = sizeof peer;
+    const int conn = (int)syscall(SYS_accept, fd, &peer, &peer_len);
 
     if (conn == -1)
         return -1;
-    if (on[GONE] && clients++ % 3 == 2 && a != NULL)
-        *len = 0;
-    else if (a != NULL)
-        give_name(conn, a, len);
     *state_of(conn) = (struct state){0, 0, true};
+    if (on[GONE] && get(conn, SO_DOMAIN) != AF_UNIX && is_shut(conn))
+        peer_len = 0;
+    else
+        give_name(conn, (struct sockaddr *)&peer, &peer_len);
+    if (a != NULL) {
+        memcpy(a, &peer, *len < peer_len ? *len : peer_len);
+        *len = peer_len;
+    }
     if (on[LINGER] && get(conn, SO_DOMAIN) != AF_UNIX &&
         syscall(SYS_getsockopt, conn, SOL_SOCKET, SO_LINGER, &l, &size) == 0 &&
         l.l_onoff && l.l_linger == 0)
