@@ -137,9 +137,9 @@ class Client:
     def __init__(self):
         self.started = []
 
-    def __call__(self, endpoint, *options, data=b"", deadline=20, **popen):
+    def __call__(self, endpoint, *options, data=b"", deadline=20, preload=(), **popen):
         """Runs a client to its end: client("tcp4:...", "-w", "5", data=...). Returns a Result."""
-        command = program("client", *options, endpoint)
+        command = program("client", *options, endpoint, preload=preload)
         return run(*command, data=data, deadline=deadline, **popen)
 
     def echoes(self, endpoint, data=b"some text\n" * 1000):
