@@ -23,7 +23,7 @@ from processes import read_text, ticks, until
 
 DEADLINE = 15  # seconds, for any one program; a server takes up to 5 to end
 NETWORKS = ["tcp4", "udp4", "unix", "unixpacket", "unixgram"]
-AT_ONCE = 6  # scenarios that run side by side
+AT_ONCE = 8  # scenarios that run side by side
 
 
 class Call(NamedTuple):
@@ -239,10 +239,13 @@ class Laboratory:
         faults = list(faults_of(scenario, call, self.run_without_fault(scenario)[1]))
         with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
             runs = pool.map(lambda fault: self.run(scenario, fault), faults)
-            return {
-                str(fault): wrong if "INJECTED" in trace else [*wrong, "strace made no call fail"]
-                for fault, (wrong, trace) in zip(faults, runs)
-            }
+            results = {}
+            for fault, (wrong, trace) in zip(faults, runs):
+                # How often a call is made depends on who is faster, but it is made at least once.
+                if fault.when in ("1", "1+") and "INJECTED" not in trace:
+                    wrong.append("strace made no call fail")
+                results[str(fault)] = wrong
+            return results
 
     def run(self, scenario, fault):
         """Runs a scenario in a folder of its own. Returns what went wrong, and strace's notes."""
