@@ -165,6 +165,12 @@ def test_an_experiment_that_changes_nothing_comes_out_otherwise(shell, tree, blo
     assert "no matches found" not in screen  # it has got as far as the experiment
 
 
+def test_no_command_has_a_comment():
+    """A zsh at which a user types takes "#" for a command."""
+    for block in TRANSCRIPTS:
+        assert not [c for c in commands_of(block.text) if re.search(r"(^\$|\s)#\s", c)]
+
+
 # ---- C code
 
 
