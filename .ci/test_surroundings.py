@@ -154,4 +154,10 @@ def test_closed_standard_descriptors_do_no_harm(name, status):
 def test_no_dev_null_for_a_closed_descriptor_is_an_error(name):
     command = shlex.join(program(name, "tcp:1"))
     script = f"mount -t tmpfs none /dev; exec {command} <&-"
-    assert run("unshare", "--mount", "sh", "-c", script).status == 1
+    assert run("unshare", "--mount", "sh", "-c", script) == (1, b"", "")
+
+
+def test_no_message_goes_to_the_server_when_standard_error_is_closed(start_server):
+    endpoint = start_server("tcp4:0").endpoint("tcp4")
+    command = shlex.join(program("client", "-v", endpoint))
+    assert run("sh", "-c", f"{command} 2>&-", data=b"x\n") == (0, b"x\n", "")
