@@ -629,7 +629,8 @@ static void send_reply(struct msghdr *m)
 #endif
     }
     m->msg_control = c; /* OpenBSD wants the padding counted */
-    m->msg_controllen = c != NULL ? CMSG_SPACE(c->cmsg_len - CMSG_LEN(0)) : 0;
+    m->msg_controllen =
+        c != NULL ? (socklen_t)CMSG_SPACE(c->cmsg_len - CMSG_LEN(0)) : 0;
     (void)sendmsg(child_fd, m, MSG_DONTWAIT);
 }
 

@@ -1,5 +1,5 @@
 /*
- * short.c - for inject.py: a library to be preloaded, under which calls on
+ * short.c - for test_faults.py: a library to be preloaded, under which calls on
  * stream sockets and standard output take a few bytes of what they are offered,
  * and now and then none, with EINTR. It notes each call in short.log.
  */

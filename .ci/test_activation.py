@@ -1,0 +1,179 @@
+"""Sockets that other programs have opened: those of systemd (LISTEN_FDS), and of inetd (-i)."""
+import fcntl
+import os
+import re
+import signal
+import socket
+import subprocess
+
+import pytest
+
+from echo import Load, program
+from processes import run, until
+from sockets import END, HERE, echoes, receive_all, succeeds, udp_socket, unixgram_socket
+
+SO_TIMESTAMP, IP_RECVORIGDSTADDR, IP_RECVERR = 29, 20, 11
+
+
+@pytest.fixture
+def adopt(start_server):
+    """Starts a server for these sockets, as systemd does."""
+
+    def adopt(*sockets):
+        moved = [fcntl.fcntl(s, fcntl.F_DUPFD, 60) for s in sockets]
+        moves = "".join(f"exec {3 + i}<&{fd} {fd}<&-; " for i, fd in enumerate(moved))
+        server = start_server(
+            before=("bash", "-c", moves + 'export LISTEN_PID=$$; exec "$@"', "sh"),
+            environment={"LISTEN_FDS": str(len(sockets))},
+            pass_fds=moved,
+        )
+        for fd in moved:
+            os.close(fd)
+        until(lambda: len(server.endpoints()) == len(sockets) or server.has_ended(), 2)
+        return server
+
+    return adopt
+
+
+# ---- Datagrams
+
+
+@pytest.mark.linux
+@pytest.mark.parametrize(
+    "level, option",
+    [
+        pytest.param(socket.SOL_SOCKET, SO_TIMESTAMP, id="timestamps"),
+        pytest.param(socket.IPPROTO_IP, IP_RECVERR, id="IP_RECVERR"),
+        pytest.param(socket.IPPROTO_IP, IP_RECVORIGDSTADDR, id="original address"),
+    ],
+)
+def test_an_adopted_udp_socket_answers_although_it_has_an_option(adopt, level, option):
+    u = udp_socket()
+    u.setsockopt(level, option, 1)
+    adopt(u)
+    assert echoes(udp_socket(to=u.getsockname()))
+
+
+@pytest.mark.linux
+def test_clients_that_are_gone_do_not_make_an_adopted_socket_with_ip_recverr_spin(adopt):
+    u = udp_socket()
+    u.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
+    server = adopt(u)
+    for _ in range(5):
+        udp_socket(to=u.getsockname()).send(b"x")  # the reply is an error for the server
+    assert not server.spins()
+    assert echoes(udp_socket(to=u.getsockname()))
+
+
+def test_an_adopted_udp_socket_that_is_shut_down_does_not_make_the_server_spin(adopt):
+    u = udp_socket()
+    server = adopt(u)
+    succeeds(u.shutdown, socket.SHUT_RD)  # it works, though it says ENOTCONN
+    assert not server.spins()
+
+
+# ---- Connections
+
+
+class DeadAndLive:
+    """A server with two adopted listeners: one that is shut down, and a non-blocking one."""
+
+    def __init__(self, adopt):
+        dead, live = socket.create_server((HERE, 0)), socket.create_server((HERE, 0))
+        live.setblocking(False)
+        self.server = adopt(dead, live)
+        self.dead, self.live = (f"tcp4:{HERE}:{s.getsockname()[1]}" for s in (dead, live))
+        dead.shutdown(socket.SHUT_RD)
+
+
+@pytest.fixture
+def dead_and_live(adopt):
+    return DeadAndLive(adopt)
+
+
+@pytest.mark.linux
+def test_an_adopted_listener_that_is_shut_down_does_not_make_the_server_spin(dead_and_live):
+    assert not dead_and_live.server.spins()
+
+
+@pytest.mark.linux
+def test_an_adopted_listener_that_is_non_blocking_is_served(dead_and_live, client):
+    assert all(client.echoes(dead_and_live.live) for _ in range(10))
+
+
+@pytest.mark.linux
+def test_the_log_reports_the_trouble_of_a_listener_once(dead_and_live, client):
+    assert client.echoes(dead_and_live.live)
+    assert until(lambda: "accept: " in dead_and_live.server.log())
+    names = re.findall("(.*): trying again: accept: ", dead_and_live.server.log())
+    assert names == [f"server: {dead_and_live.dead}"]
+
+
+def test_a_connection_is_refused_as_a_listener(adopt):
+    listener = socket.create_server((HERE, 0))
+    server = adopt(socket.create_connection(listener.getsockname()))
+    assert server.process.wait(5) == 1
+    assert ": listen: " in server.log()
+
+
+@pytest.mark.linux
+def test_a_socket_of_another_family_is_refused(adopt):
+    server = adopt(socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM))
+    assert server.process.wait(5) == 1
+    assert "unknown kind" in server.log()
+
+
+# ---- One server after another at the same sockets
+
+
+@pytest.mark.alone
+def test_40_servers_in_turn_at_the_same_sockets_lose_no_connection(adopt):
+    tcp, unix = socket.create_server((HERE, 0), backlog=4096), socket.socket(socket.AF_UNIX)
+    unix.bind("unix.sock")
+    unix.listen(4096)
+    server = adopt(tcp, unix)
+
+    def connect_to_unix():
+        s = socket.socket(socket.AF_UNIX)
+        s.connect("unix.sock")
+        return s
+
+    def connect_to_tcp():
+        return socket.create_connection(tcp.getsockname())
+
+    with Load(connect_to_tcp, threads=3) as tcp_load, Load(connect_to_unix, threads=3) as unix_load:
+        for _ in range(20):
+            assert server.end(signal.SIGTERM) == 0
+            server = adopt(tcp, unix)  # comes after the old one has left
+            new = adopt(tcp, unix)  # comes before the old one leaves
+            assert server.end(signal.SIGTERM) == 0
+            server = new
+    assert set(tcp_load.ends) == set(unix_load.ends) == {"served"}
+
+
+def test_a_server_leaves_the_file_of_an_adopted_socket(adopt):
+    unix = socket.socket(socket.AF_UNIX)
+    unix.bind("unix.sock")
+    unix.listen()
+    assert adopt(unix).end(signal.SIGTERM) == 0
+    assert os.path.exists("unix.sock")
+
+
+# ---- A connection on standard input, -i
+
+
+def test_option_i_refuses_a_datagram_socket():
+    got = run(*program("server", "-i"), stdin=unixgram_socket("me"))
+    assert got.status == 1
+    assert got.errors.startswith("server: descriptor 0: getpeername: ")
+
+
+def test_option_i_writes_only_the_echo_to_a_connection_that_is_standard_error_too():
+    ours, theirs = socket.socketpair()
+    command = program("server", "-i", "-v")
+    with theirs:
+        process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs)
+    assert echoes(ours)
+    ours.shutdown(socket.SHUT_WR)
+    assert receive_all(ours) == (b"", END)
+    assert process.wait(5) == 0
