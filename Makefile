@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: 0BSD
 # make          builds server and client
 # make demo     shows them at work on every kind of socket
 # make bench    measures the server

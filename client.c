@@ -1,4 +1,4 @@
-/*
+/* SPDX-License-Identifier: 0BSD
  * client.c - a client for the echo server, and for others: sends its standard
  * input to the server, and the server's reply to its standard output.
  * usage: client [-hv] [-w SECONDS] [ENDPOINT]

@@ -1,4 +1,4 @@
-/*
+/* SPDX-License-Identifier: 0BSD
  * common.h - what the echo server and its client share: the table of networks,
  * endpoints such as "tcp:[::1]:7777" in and out of text, and a few helpers.
  * Include it first: the feature macro must come before any system header.

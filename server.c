@@ -1,4 +1,4 @@
-/*
+/* SPDX-License-Identifier: 0BSD
  * server.c - an echo server: sends back whatever a client sends (RFC 862).
  * usage: server [-hiv] [-k IDLE] [-m CONNECTIONS] [-t SECONDS] [ENDPOINT...]
  * Exit status: 0 stopped by a signal (with -i: served the client), 1 run-time
