@@ -11,27 +11,27 @@
 # shellcheck disable=SC2013,SC2046,SC2086 # lists are split into words on purpose
 set -u
 export LC_ALL=C
-case $* in '' | demo | bench) ;; *) echo 'usage: sh test.sh [demo | bench]' >&2 && exit 2 ;; esac
+case $#${1-} in 0 | 1demo | 1bench) ;; *) echo 'usage: sh test.sh [demo | bench]' >&2 && exit 2 ;; esac
 here=$(CDPATH='' cd "$(dirname "$0")" && pwd)
-dir='' server='' held='' networks='' starts=0 deadline=20 passed=0 failed=0 skipped=0
-exec </dev/null 6>&2 7>&2 9<&0 # 9, 6: standard input and error of what we run; 7: our own error
+dir='' server='' held='' at='' networks='' starts=0 deadline=20 passed=0 failed=0 skipped=0
+exec </dev/null 9<&0 6>&2 7>&2 # 9 and 6 are standard input and error in run(); 7 is our own error
 
 # ---- Helpers ----------------------------------------------------------------
-# check NAME COMMAND...: passes if the command succeeds.
+# check NAME COMMAND...: passes if the command succeeds. No output, no tests.
 check() {
     name=$1
     shift
     if "$@"; then
         passed=$((passed + 1))
-        echo "ok      $name" || exit # standard output is full
+        echo "ok      $name" || exit
     else
         failed=$((failed + 1))
-        echo "FAILED  $name"
+        echo "FAILED  $name" || exit
     fi
 }
 skip() {
     skipped=$((skipped + 1))
-    echo "SKIP    $1"
+    echo "SKIP    $1" || exit
 }
 # check_on NETWORK NAME COMMAND...: the same, if the host has the network.
 check_on() {
@@ -47,7 +47,7 @@ not() {
 }
 
 # run COMMAND...: with a deadline, and in a way that lets signals interrupt us. The
-# clock ends the command; if the command ends first, it ends the clock.
+# clock ends the command, or the end of the command ends the clock.
 run() {
     sleep $deadline &
     clock=$!
@@ -71,14 +71,13 @@ until_true() {
         sleep 0.05
     done
 }
-# start ARGUMENT...: starts a server, and waits until it listens; its first address
-# is then in `at`. Its processes hold the write end of a pipe: when the last one has
-# exited, cat gets end of file.
+# start ARGUMENT...: starts a server, and waits until it listens, first at `at`. Its
+# processes hold the write end of a pipe: when the last exits, cat gets end of file.
 start() {
-    [ -z "$server" ] || stop KILL
+    stop KILL
     starts=$((starts + 1)) gone=gone.$starts
     rm -f log && mkfifo "alive.$starts"
-    { cat "alive.$starts" && : >"$gone"; } 8>&- &
+    { exec 8>&- && cat "alive.$starts" && : >"$gone"; } &
     ./server "$@" 2>log 3>"alive.$starts" 8>&- &
     server=$!
     for last; do :; done
@@ -90,6 +89,7 @@ address() {
 }
 # stop [SIGNAL]: ends the server; its exit status is the result.
 stop() {
+    [ "$server" ] || return
     kill -s "${1:-TERM}" "$server" 2>/dev/null
     wait "$server" 2>/dev/null
     status=$?
@@ -228,7 +228,7 @@ bench_row() { # NETWORK LABEL ENDPOINT WHERE...: the endpoint, if any, is for bu
     printf '%8s\n' "$bulk"
 }
 
-[ -z "$*" ] || { "$1"; exit; }
+[ $# -eq 0 ] || { "$1"; exit; }
 
 # ---- A server in the background, several clients, and the end ---------------
 : >empty
