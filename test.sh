@@ -53,7 +53,7 @@ run() {
     clock=$!
     (
         trap 'kill $!' TERM
-        trap 'kill -s KILL $clock' EXIT
+        trap 'kill -s KILL $clock 2>/dev/null' EXIT
         "$@" <&9 2>&6 &
         wait $!
     ) &
