@@ -8,78 +8,104 @@
 # Each server listens on port 0, so the system picks a free one, and a test waits
 # until the server has announced it. All files go to a temporary directory.
 
+# shellcheck disable=SC2013,SC2046,SC2086 # lists are split into words on purpose
 set -u
 export LC_ALL=C
-here=$(cd "$(dirname "$0")" && pwd)
-dir=$(mktemp -d "${TMPDIR:-/tmp}/echo-test.XXXXXX") && cd "$dir" || exit 1
-server='' held='' starts=0 passed=0 failed=0 skipped=0
+case $#${1-} in 0 | 1demo | 1bench) ;; *) echo 'usage: sh test.sh [demo | bench]' >&2 && exit 2 ;; esac
+here=$(CDPATH='' cd "$(dirname "$0")" && pwd)
+dir='' server='' held='' at='' networks='' starts=0 deadline=20 passed=0 failed=0 skipped=0
+exec </dev/null 9<&0 6>&2 7>&2 # 9 and 6 are standard input and error in run(); 7 is our own error
 
 # ---- Helpers ----------------------------------------------------------------
-# check NAME COMMAND...: passes if the command succeeds.
+# check NAME COMMAND...: passes if the command succeeds. No output, no tests.
 check() {
     name=$1
     shift
     if "$@"; then
         passed=$((passed + 1))
-        echo "ok      $name"
+        echo "ok      $name" || exit
     else
         failed=$((failed + 1))
-        echo "FAILED  $name"
+        echo "FAILED  $name" || exit
     fi
 }
 skip() {
     skipped=$((skipped + 1))
-    echo "SKIP    $1"
+    echo "SKIP    $1" || exit
+}
+# check_on NETWORK NAME COMMAND...: the same, if the host has the network.
+check_on() {
+    has "$1" || { skip "$2: no $1" && return; }
+    shift
+    check "$@"
+}
+has() {
+    case "$networks " in *" $1 "* | *" $1:0 "*) ;; *) return 1 ;; esac
 }
 not() {
     ! "$@"
 }
 
-# run COMMAND...: with a deadline, and in a way that lets signals interrupt us.
-command -v timeout >/dev/null || timeout() {
-    shift
-    "$@"
-}
+# run COMMAND...: with a deadline, and in a way that lets signals interrupt us. The
+# clock ends the command, or the end of the command ends the clock.
 run() {
-    { timeout 20 "$@" <&9 9<&- & } 9<&0
+    sleep $deadline &
+    clock=$!
+    (
+        trap 'kill $!' TERM
+        trap 'kill -s KILL $clock 2>/dev/null' EXIT
+        "$@" <&9 2>&6 &
+        wait $!
+    ) &
+    wait $clock 2>/dev/null && kill $!
     wait $!
 }
 client() {
-    run "$here/client" "$@"
+    run ./client "$@" 9<&0
 }
 # until_true COMMAND...: waits for something that happens soon.
 until_true() {
     tries=0
     until "$@"; do
-        tries=$((tries + 1))
-        [ $tries -lt 200 ] || return 1
+        [ $((tries += 1)) -lt 200 ] || return 1
         sleep 0.05
     done
 }
-# start ARGUMENT...: starts a server, and waits until it listens. Its processes
-# hold the write end of a pipe: when the last has exited, cat gets end of file.
+# start ARGUMENT...: starts a server, and waits until it listens, first at `at`. Its
+# processes hold the write end of a pipe: when the last exits, cat gets end of file.
 start() {
-    [ -z "$server" ] || stop KILL
+    stop KILL
     starts=$((starts + 1)) gone=gone.$starts
     rm -f log && mkfifo "alive.$starts"
-    { cat "alive.$starts" && : >"$gone"; } 8>&- &
-    "$here/server" "$@" 2>log 3>"alive.$starts" 8>&- &
+    { exec 8>&- && cat "alive.$starts" && : >"$gone"; } &
+    ./server "$@" 2>log 3>"alive.$starts" 8>&- &
     server=$!
-    until_true grep -Eqs 'listening on|server: .*: ' log
+    for last; do :; done
+    until_true grep -Eqs "listening on ${last%%:*}:|server: .*: " log && at=$(address)
 }
-
-# address NETWORK: where the server listens.
+# address [NETWORK]: where the server listens, on that network.
 address() {
-    sed -n "s/.*listening on \($1:.*\)/\1/p" log | head -n 1
+    sed -n "s/.*listening on \(${1-}.*\)/\1/p" log | head -n 1
 }
-
 # stop [SIGNAL]: ends the server; its exit status is the result.
 stop() {
+    [ "$server" ] || return
     kill -s "${1:-TERM}" "$server" 2>/dev/null
     wait "$server" 2>/dev/null
     status=$?
     server=''
     return $status
+}
+
+# probe ENDPOINT...: finds out which of these networks the host has.
+probe() {
+    for n; do
+        start "$n"
+        client -w 5 "$at" >out 6>err
+        stop
+        grep -Eh ': (socket|getaddrinfo|connect): |not an address' log err >why || networks="$networks $n"
+        [ ! -s why ] || skip "${n%:0}: not on this host: $(head -n 1 why)"
+    done
 }
 
 # logged PATTERN: does the server's log say so, or will it soon?
@@ -93,7 +119,7 @@ logged() {
 fails() {
     want=$1 pattern=$2
     shift 2
-    run "$@" </dev/null >out 2>err
+    run "$@" >out 6>err
     [ $? -eq "$want" ] && head -n 1 err | grep -q "$pattern" && [ ! -s out ] &&
         [ "$(wc -l <err)" -eq "$want" ] && { [ "$want" -eq 1 ] || grep -q "^try '[a-z]* -h'$" err; }
 }
@@ -102,7 +128,7 @@ fails() {
 # closed. It has had one line echoed.
 hold() {
     rm -f held.* && mkfifo held.in
-    "$here/client" -w 20 "$1" <held.in >held.out 2>held.err 8>&- &
+    ./client -w 20 "$1" <held.in >held.out 2>held.err 8>&- &
     held=$!
     exec 8>held.in
     echo hold >&8
@@ -118,29 +144,37 @@ release() { # closes the held client's input; returns the client's exit status
 }
 
 # Whatever happens, leaves no file, and no process that this shell has started.
-# shellcheck disable=SC2046 # one word for each process
 cleanup() {
+    trap '' HUP INT QUIT PIPE TERM
     exec 2>/dev/null
-    kill -s KILL $(ps -A -o pid= -o ppid= | awk -v root=$$ '
-        { parent[$1] = $2 }
-        END {
-            for (pid in parent) {
-                for (p = pid; p in parent && p != root; p = parent[p]);
+    for signal in STOP STOP KILL; do # a process that is stopped starts no other
+        kill -s $signal $(ps -A -o pid= -o ppid= | awk -v root=$$ '
+            { parent[$1] = $2 }
+            END { for (pid in parent) {
+                for (p = pid; p in parent && p != root && p != parent[p]; p = parent[p]);
                 if (p == root && pid != root) print pid
-            }
-        }')
+            } }')
+    done
     cd / && rm -rf "$dir"
 }
+interrupted() {
+    trap '' HUP INT QUIT PIPE TERM
+    { echo "interrupted, or out of time" >&7 || echo "interrupted, or out of time" >/dev/tty; } 2>/dev/null
+    exit 1
+}
 trap cleanup EXIT
-trap 'echo "interrupted, or out of time"; exit 1' HUP INT PIPE TERM
+trap interrupted HUP INT QUIT PIPE TERM
 { sleep "${TEST_SECONDS:-${1:+6}120}" && kill -s TERM $$; } & # the benchmark takes longer
+dir=$(mktemp -d "${TMPDIR:-/tmp}/echo-test.XXXXXX") && cd "$dir" && dir=$PWD || exit 1
+ln -s "$here/server" "$here/client" .
+for program in server client; do [ -x $program ] || { echo "no $program: type make" >&2; exit 1; }; done
 
 # ---- The demonstration, the benchmark ---------------------------------------
 demo() {
-    start tcp:0 udp:0 unix unixgram unixpacket
-    echo "\$ ./server tcp:0 udp:0 unix unixgram unixpacket &"
-    logged unixpacket && cat log
-    # shellcheck disable=SC2013 # no address has a space
+    probe tcp:0 udp:0 unix unixgram unixpacket
+    start $networks
+    echo "\$ ./server$networks &"
+    cat log
     for where in $(sed -n 's/.*listening on //p' log); do
         echo "\$ echo 'Hello, ${where%%:*}!' | ./client $where"
         echo "Hello, ${where%%:*}!" | client "$where" || failed=1
@@ -152,6 +186,7 @@ bench() { # closed loop: each client waits for a reply before it sends again
     for need in redis-benchmark:redis-tools dnsperf:dnsperf socat:socat redis-server:redis-server; do
         command -v "${need%:*}" >/dev/null || echo "no ${need%:*}: apt install ${need#*:}"
     done
+    deadline=60
     echo 'replies a second, closed loop  connections kept      one for each request    bulk'
     echo 'network  server           8    100   1000       8    100   1000    MB/s'
     for idle in 0 32; do
@@ -182,45 +217,38 @@ bench_other() {
 bench_row() { # NETWORK LABEL ENDPOINT WHERE...: the endpoint, if any, is for bulk
     printf '%-8s %-12s' "$1" "$2"
     bulk=''
-    [ -z "$3" ] || bulk=$(head -c 200000000 /dev/zero | "$here/client" -v "$3" 2>&1 >/dev/null |
-        awk '/MB.s/ { print int($(NF - 1)) }')
+    [ -z "$3" ] || bulk=$(dd if=/dev/zero bs=100000 count=2000 2>/dev/null |
+        client -v "$3" 6>&1 >/dev/null | awk '/MB.s/ { print int($(NF - 1)) }')
     shift 3
     for clients in 8:1 100:1 1000:1 8:0 100:0 1000:0; do # clients:kept
         keep=${clients#*:}
-        timeout 60 redis-benchmark "$@" -t ping_mbulk -n $((keep ? 100000 : 5000)) -c "${clients%:*}" \
-            -k "$keep" --csv 2>/dev/null | awk -F'"' '/PING/ { n = int($4) } END { printf "%7s", n ? n : "-" }'
+        run redis-benchmark "$@" -t ping_mbulk -n $((keep ? 100000 : 5000)) -c "${clients%:*}" -k "$keep" \
+            --csv 6>/dev/null | awk -F'"' '/PING/ { n = int($4) } END { printf "%7s", n ? n : "-" }'
     done
     printf '%8s\n' "$bulk"
 }
 
-[ $# -eq 0 ] || { "$1" && exit; }
+[ $# -eq 0 ] || { "$1"; exit; }
 
 # ---- A server in the background, several clients, and the end ---------------
 : >empty
 printf 'no newline' >short
-number=0
-while [ $number -lt 1000 ]; do echo "line $((number += 1))"; done >lines
-head -c 16777216 /dev/urandom >big
-{ head -c 4086 big && printf 'no newline'; } >bytes
+awk 'BEGIN { while (n < 1000) print "line", ++n }' >lines
+dd if=/dev/urandom of=big bs=65536 count=256 2>/dev/null
+{ dd if=big bs=4086 count=1 2>/dev/null && printf 'no newline'; } >bytes
 
 # same ENDPOINT FILE: does the file come back from the endpoint unchanged?
 same() {
     client -w 10 "$1" <"$2" >out && cmp -s out "$2"
 }
 
-networks='unix unixgram unixpacket'
-for n in tcp4 udp4 tcp6 udp6 mptcp; do
-    if start $n:0 && grep -q listening log; then
-        networks="$networks $n:0"
-    else
-        skip "$n: not on this host: $(cat log)"
-    fi
-done
-# shellcheck disable=SC2086 # one word for each network
+probe unix unixgram unixpacket tcp4:0 udp4:0 tcp6:0 udp6:0 mptcp:0
+stream=tcp4:0 datagram=udp4:0 # where the network does not matter
+has tcp4 || stream=unix:stream.sock
+has udp4 || datagram=unixgram:datagram.sock
 start -v $networks
 for n in $networks; do
-    n=${n%:0}
-    at=$(address "$n")
+    n=${n%:0} at=$(address ${n%:0})
     check "$n: random bytes come back, with no newline at the end" same "$at" bytes
     check "$n: empty input gives empty output" same "$at" empty
     check "$n: 1000 lines come back complete and in order" same "$at" lines
@@ -234,7 +262,7 @@ done
 crowd() {
     pids=''
     for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
-        { sed "s/^/$i /" lines | timeout 20 "$here/client" -w 10 "$1" >"out.$i"; } &
+        { sed "s/^/$i /" lines | client -w 10 "$1" >"out.$i"; } &
         pids="$pids $!"
     done
     for pid in $pids; do wait "$pid" || return 1; done
@@ -243,35 +271,33 @@ crowd() {
     done
 }
 for n in tcp4 unix unixgram; do
-    check "$n: 20 clients at once get their own lines back" crowd "$(address $n)"
+    check_on $n "$n: 20 clients at once get their own lines back" crowd "$(address $n)"
 done
-check "-v logs who connected, how many bytes were echoed, and why it ended" \
+check_on tcp4 "-v logs who connected, how many bytes were echoed, and why it ended" \
     logged '^server: closed tcp4:127.* on tcp4:127.* after 4096 bytes: end of file$'
 check "SIGTERM ends the server with status 0" stop
 check "no process of the server is left" until_true [ -e "$gone" ]
 check "no socket file is left" not ls ./*.sock 2>/dev/null
 
 # One client never costs another anything.
-start tcp4:0
-tcp=$(address tcp4)
+start $stream
 silent() {
-    hold "$tcp" && same "$tcp" big && release
+    hold "$at" && same "$at" big && release
 }
 check "a silent client does not delay the others" silent
 
 # ---- The end of the server --------------------------------------------------
 graceful() { # graceful SIGNAL
-    start tcp4:0
-    tcp=$(address tcp4)
-    hold "$tcp" && kill -s "$1" "$server"
+    start $stream
+    hold "$at" && kill -s "$1" "$server"
     logged 'waiting up to 5 s for 1 connection; signal again' &&
-        until_true not same "$tcp" short 2>/dev/null &&
+        until_true not same "$at" short 6>/dev/null &&
         still_served && release && wait "$server" && until_true [ -e "$gone" ]
 }
 check "SIGTERM: graceful shutdown; the old client can finish" graceful TERM
 check "SIGHUP: the same" graceful HUP
 ignored() {
-    (trap '' HUP INT && exec "$here/server" unix) 2>log &
+    (trap '' HUP INT && exec ./server unix) 2>log &
     server=$!
     logged 'listening on' && kill -s HUP "$server" && kill -s INT "$server"
     same unix short && stop
@@ -284,23 +310,22 @@ idle_children() {
 check "a server without clients exits at once" idle_children
 second_signal() {
     start tcp4:0
-    hold "$(address tcp4)" && kill -s TERM "$server"
+    hold "$at" && kill -s TERM "$server"
     logged waiting && sleep 0.2 # a signal within 100 ms counts as one
     stop && until_true [ -e "$gone" ] && not release && grep -q 'Connection reset' held.err
 }
-check "a second signal resets the connections" second_signal
+check_on tcp4 "a second signal resets the connections" second_signal
 same_port() { # the server closes first: its port is then in TIME_WAIT
-    start -v -t 1 tcp4:0
-    tcp=$(address tcp4)
-    hold "$tcp" && logged 'after 5 bytes: idle for 1 s$' && wait "$held" && exec 8>&- &&
-        stop && start "$tcp" && same "$tcp" short
+    start -v -t 1 $stream
+    hold "$at" && logged 'after 5 bytes: idle for 1 s$' && wait "$held" && exec 8>&- &&
+        stop && start "$at" && same "$at" short
 }
 check "-t 1: an idle connection is closed; the next server can have the port at once" same_port
 killed_parent() {
-    start tcp4:0 unix
-    tcp=$(address tcp4) old=$gone
+    start $stream unix
+    old=$gone
     hold unix && stop KILL
-    start "$tcp" unix && same "$tcp" short && same unix short &&
+    start "$at" unix && same "$at" short && same unix short &&
         still_served && release && until_true [ -e "$old" ] && stop
 }
 check "kill -9: children finish with their clients, and a new server starts at once" killed_parent
@@ -309,9 +334,9 @@ check "kill -9: children finish with their clients, and a new server starts at o
 start unix
 check "a socket file is for its owner alone" [ "$(find unix.sock -type s ! -perm -040 ! -perm -04)" ]
 check "bind fails if a live server has the socket file" \
-    fails 1 '^server: unix:unix.sock: bind: Address .*in use$' "$here/server" unix
+    fails 1 '^server: unix:unix.sock: bind: Address .*in use$' ./server unix
 check "bind fails if a socket of another type has the file" \
-    fails 1 '^server: unixgram:unix.sock: bind: Address .*in use$' "$here/server" unixgram:unix.sock
+    fails 1 '^server: unixgram:unix.sock: bind: Address .*in use$' ./server unixgram:unix.sock
 check "the live server still works after that" same unix short
 stale() {
     stop KILL
@@ -323,7 +348,7 @@ mkdir directory
 ln -s file link
 for path in file directory link; do
     check "bind fails if there is a $path at the path" \
-        fails 1 "^server: unix:$path: bind: Address .*in use$" "$here/server" "unix:$path"
+        fails 1 "^server: unix:$path: bind: Address .*in use$" ./server "unix:$path"
 done
 check "file, directory and link stay as they were" [ "$(cat link)$(ls -d directory)" = preciousdirectory ]
 replaced() {
@@ -333,19 +358,18 @@ replaced() {
 }
 check "the server does not remove a file that is not its own" replaced
 check "a socket path that is too long is a usage error" \
-    fails 2 'socket path too long (at most [0-9]* bytes)$' "$here/server" "unix:$(printf %0200d 0)"
+    fails 2 'socket path too long (at most [0-9]* bytes)$' ./server "unix:$(printf %0200d 0)"
 check "a server that fails to start prints one line" \
-    fails 1 '^server: unix:none/x: bind: No such file or directory$' "$here/server" tcp4:0 unix unix:none/x
+    fails 1 '^server: unix:none/x: bind: No such file or directory$' ./server $stream unix unix:none/x
 check "a server that fails to start leaves no socket file" not ls ./*.sock 2>/dev/null
 
 # ---- Limits and processes ---------------------------------------------------
 one_at_a_time() {
-    start -m 1 tcp4:0 unix
-    tcp=$(address tcp4)
-    hold "$tcp"
-    "$here/client" -w 10 "$tcp" <short >second 8>&- &
+    start -m 1 $stream unix
+    hold "$at"
+    ./client -w 10 "$at" <short >second 8>&- &
     second=$!
-    fails 1 'timed out: nothing' "$here/client" -w 1 "$tcp" && same unix short &&
+    fails 1 'timed out: nothing' ./client -w 1 "$at" && same unix short &&
         release && wait "$second" && cmp -s short second && stop
 }
 check "-m 1: a second client waits, and is served; another socket is not affected" one_at_a_time
@@ -360,7 +384,6 @@ reused() {
     crowd unix && until_true few_children && stop
 }
 check "-k 3 -m 5: all 20 clients are served, and at most three children stay" reused
-# shellcheck disable=SC2046 # one word for each child
 signalled() { # signalled SIGNAL: to all idle children
     start unix
     crowd unix && kill -s "$1" $(children) && sleep 0.5 && crowd unix && kill -s CONT $(children) && stop
@@ -375,13 +398,13 @@ works() {
 }
 # With 2 closed the next socket would get that number, and its peer our log.
 stop
-"$here/server" -v unix <&- >&- 2>&- &
+./server -v unix <&- >&- 2>&- &
 check "the server works with standard input, output and error closed" works
 
 start unix unixgram
 [ -c /dev/full ] || skip "standard output is full: there is no /dev/full"
 for n in unix unixgram; do
-    client="exec '$here/client' -w 10 $n"
+    client="exec ./client -w 10 $n"
     check "$n client: standard input is closed" \
         fails 1 '^client: standard input: read: Bad file descriptor$' sh -c "$client <&-"
     check "$n client: standard output is closed" \
@@ -392,26 +415,24 @@ done
 
 # ---- Servers that do not answer ---------------------------------------------
 stop
-start tcp4:0 udp4:0
-tcp=$(address tcp4) udp=$(address udp4)
-# shellcheck disable=SC2046
+start $stream $datagram
+udp=$(address "${datagram%:*}")
 kill -s STOP "$server" $(children)
 check "-w 1 ends a connection on which nothing comes back" \
-    fails 1 "^client: $tcp: timed out: nothing sent or received for 1 s$" sh -c "'$here/client' -w 1 $tcp <short"
+    fails 1 "^client: $at: timed out: nothing sent or received for 1 s$" sh -c "exec ./client -w 1 $at <short"
 check "-w 1: a datagram that is never answered is reported" \
-    fails 1 "^client: $udp: recv: .*timed out$" sh -c "'$here/client' -w 1 $udp <short"
-# shellcheck disable=SC2046
+    fails 1 "^client: $udp: recv: .*timed out$" sh -c "exec ./client -w 1 $udp <short"
 kill -s CONT "$server" $(children)
 stop
-check "tcp4: no listener" fails 1 "^client: $tcp: connect: Connection refused$" "$here/client" "$tcp"
-check "udp4: no listener" \
-    fails 1 "^client: $udp: recv: Connection refused$" sh -c "'$here/client' $udp <short"
+check_on tcp4 "tcp4: no listener" fails 1 "^client: $at: connect: Connection refused$" ./client "$at"
+check_on udp4 "udp4: no listener" \
+    fails 1 "^client: $udp: recv: Connection refused$" sh -c "exec ./client $udp <short"
 check "unix: there is no socket file" \
-    fails 1 '^client: unix:unix.sock: connect: No such file or directory$' "$here/client" unix
+    fails 1 '^client: unix:unix.sock: connect: No such file or directory$' ./client unix
 check "a host that does not exist" \
-    fails 1 '^client: tcp:no.such.host.invalid:80: getaddrinfo: ' "$here/client" tcp:no.such.host.invalid:80
+    fails 1 '^client: tcp:no.such.host.invalid:80: getaddrinfo: ' ./client tcp:no.such.host.invalid:80
 for n in icmp icmp6; do
-    if client $n <empty 2>err; then
+    if client $n <empty 6>err; then
         check "$n: the kernel echoes 1000 lines" same $n lines
     else
         skip "$n: $(cat err)"
@@ -419,32 +440,31 @@ for n in icmp icmp6; do
 done
 
 # ---- Endpoints and usage errors ---------------------------------------------
-start tcp4:0 udp4:0 ./unix.sock
-tcp=$(address tcp4) udp=$(address udp4)
-for at in "127.0.0.1:${tcp##*:}" "localhost:${tcp##*:}" "tcp:${tcp##*:}" "udp:${udp##*:}" ./unix.sock "unix:$dir/unix.sock"; do
-    check "client ${at%%[0-9]*}...: an endpoint like that is understood" same "$at" short
+start ./unix.sock $datagram $stream
+tcp=$(address tcp4) tcp=${tcp##*:} udp=$(address udp4) udp=${udp##*:}
+for at in "127.0.0.1:$tcp" "localhost:$tcp" "tcp:$tcp" "udp:$udp" ./unix.sock "unix:$dir/unix.sock"; do
+    case $at in */*) n=unix ;; udp:*) n=udp4 ;; *) n=tcp4 ;; esac
+    [ ${#at} -le 100 ] || n='room for its path'
+    check_on "$n" "client ${at%%[0-9]*}...: an endpoint like that is understood" same "$at" short
 done
 stop
 helps() {
-    run "$here/$1" "$2" >out 2>err && grep -q "^usage: $1 " out && [ ! -s err ]
+    run "./$1" "$2" >out 6>err && grep -q "^usage: $1 " out && [ ! -s err ]
 }
 for program in server client; do
     check "$program -h prints the usage" helps $program -h
     check "$program --help prints the usage" helps $program --help
     for wrong in '' tcp: unix: tcp:70000 tcp:: tcp:::1 tcp:x:y '[::1' ::1; do
-        check "$program '$wrong' is a usage error" fails 2 "^$program: $wrong: [a-z]" "$here/$program" "$wrong"
+        check "$program '$wrong' is a usage error" fails 2 "^$program: $wrong: [a-z]" "./$program" "$wrong"
     done
-    check "$program -Z is a usage error" fails 2 "^$program: unknown option '-Z'$" "$here/$program" -Z
+    check "$program -Z is a usage error" fails 2 "^$program: unknown option '-Z'$" "./$program" -Z
 done
 for wrong in -k-1 -kx -t -m0 '-i tcp' icmp; do
-    # shellcheck disable=SC2086 # some are two words
-    check "server $wrong is a usage error" fails 2 ^server: "$here/server" $wrong
+    check "server $wrong is a usage error" fails 2 ^server: ./server $wrong
 done
 for wrong in -w '-w 1s' 'tcp:*:7777' 'localhost 7777'; do
-    # shellcheck disable=SC2086
-    check "client $wrong is a usage error" fails 2 ^client: "$here/client" $wrong
+    check "client $wrong is a usage error" fails 2 ^client: ./client $wrong
 done
 
 [ $skipped -eq 0 ] || passes=", $skipped skipped"
-echo "$passed passed, $failed failed${passes:-}"
-[ $failed -eq 0 ]
+echo "$passed passed, $failed failed${passes:-}" && [ $failed -eq 0 ]
