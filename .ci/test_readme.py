@@ -63,7 +63,7 @@ def quick_start_table():
 
     Those for other hosts are left out, and those that wait for Ctrl-C.
     """
-    chapter = README[README.index("## Quick start") : README.index("## Where")]
+    chapter = README[README.index("## Quick start") : README.index("## Endpoints")]
     rows = [row.replace("\\|", "|") for row in re.findall(r"^\| `(.*?)` \|", chapter, re.M)]
     commands = [row for row in rows if not re.search(r"^nc|example|'tcp", row)]
     outputs = ["Hello\n" if "Hello" in command else "" for command in commands]
@@ -169,6 +169,25 @@ def test_no_command_has_a_comment():
     """A zsh at which a user types takes "#" for a command."""
     for block in TRANSCRIPTS:
         assert not [c for c in commands_of(block.text) if re.search(r"(^\$|\s)#\s", c)]
+
+
+@in_each_shell
+def test_a_shell_at_which_a_user_types_understands_each_command(shell):
+    """It expands "!", unlike a script. Here it puts each command into a function, and runs none."""
+    commands = [
+        re.sub(r"^[$>] ", "", c, flags=re.M) for b in TRANSCRIPTS for c in commands_of(b.text)
+    ]
+    got = subprocess.run(
+        [*SHELLS[shell], "-i"],
+        input="".join(f"f() {{\n{command}}}\n" for command in [*commands, BREAK_IT, "echo end\n"])
+        + "f\n",
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        start_new_session=True,
+    )
+    assert got.stdout.endswith("end\n"), got.stderr
+    assert not re.search("not found|error", got.stderr), got.stderr
 
 
 # ---- C code
