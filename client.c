@@ -55,7 +55,7 @@ static void write_reply(const char *text, size_t size);
 /* Datagrams: one at a time */
 static int exchange_datagrams(void);
 static int deliver(size_t size);
-/* Rare: an address of our own, ICMP; the command line */
+/* Rare: an address of our own; the command line */
 static int bind_own_address(void);
 static void remove_own_address(void);
 static void end_by_signal(int number);
@@ -435,9 +435,7 @@ static const char help[] =
     "[-hv] [-w SECONDS] [ENDPOINT]\n\n"
     "Sends standard input to a server, and its reply to standard output.\n\n"
     "  -h          print this help\n"
-    "  -v          report each address that is tried; at the end, the rate "
-    "and,\n"
-    "              for datagrams, the round-trip time\n"
+    "  -v          report each address that is tried, and the rate at the end\n"
     "  -w SECONDS  give up when nothing is sent or received for that long;\n"
     "              0: never (the default; for datagrams 1, with 3 tries)\n\n"
     "An ENDPOINT is [NETWORK:]ADDRESS. Without one: tcp\n"
