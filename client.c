@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: 0BSD
- * client.c - a client for the echo server, and for others: sends its standard
+ * client.c - a client for the echo server, and for others: copies its standard
  * input to the server, and the server's reply to its standard output.
  * usage: client [-hv] [-w SECONDS] [ENDPOINT]
  * Exit status: 0 all input was sent, and the server closed normally (answered
@@ -12,12 +12,11 @@
 #include "common.h"
 
 #include <sys/ioctl.h>
-#include <sys/stat.h>
 
 #define BUFFER_SIZE 65536
 #define MESSAGE_MAX 65507 /* the most that UDP takes: 65535 less two headers */
-#define NOT_YET(e)  ((e) == EAGAIN || (e) == EINTR) /* and not an error */
-#ifndef FIONWRITE /* FreeBSD and NetBSD; Linux calls it TIOCOUTQ */
+#define NOT_YET(e)  ((e) == EAGAIN || (e) == EINTR) /* not an error */
+#ifndef FIONWRITE /* FreeBSD, NetBSD: bytes unacknowledged; Linux: TIOCOUTQ */
 #define FIONWRITE TIOCOUTQ
 #endif
 
@@ -25,10 +24,10 @@ static bool verbose;
 static int timeout = -1; /* seconds; 0: none; -1: the network's default */
 static const struct network *network;
 static struct addrinfo *list, *peer; /* all addresses; the one in use */
-static char name[TEXT_SIZE];         /* of the one in use */
+static char name[TEXT_SIZE];         /* the one in use, as text */
 static int fd;                       /* the socket, connected to it */
-static char failures[4096];          /* a line for each address tried in vain */
-static struct pollfd ready[3];       /* the socket, input, output: wait_for() */
+static char failures[4096];          /* a line for each address that failed */
+static struct pollfd ready[3];       /* by wait_for(): socket, input, output */
 static struct { /* input on its way: buffer[start..end) is still to be sent */
     char buffer[BUFFER_SIZE];
     size_t start, end;
@@ -53,8 +52,8 @@ static void read_input(void);
 static bool receive(void);
 static void write_reply(const char *text, size_t size);
 /* Datagrams: one at a time */
-static int exchange_datagrams(void);
-static int deliver(size_t size);
+static int relay_datagrams(void);
+static int send_message(size_t size);
 /* Rare: an address of our own; the command line */
 static int bind_own_address(void);
 static void remove_own_address(void);
@@ -73,11 +72,10 @@ int main(int argc, char **argv)
     clock_gettime(CLOCK_MONOTONIC, &start);
     prepare_process();
     text = parse_options(argc, argv);
-    problem = parse_endpoint(&e, text);
-    if (problem == NULL && strcmp(e.host, "*") == 0)
-        problem = "'*' is for servers";
-    if (problem != NULL)
+    if ((problem = parse_endpoint(&e, text)) != NULL)
         usage_error("%s: %s", text, problem);
+    if (strcmp(e.host, "*") == 0)
+        usage_error("%s: '*' is for servers", text);
     if ((problem = resolve_endpoint(&e, &list)) != NULL)
         errx(1, "%s: getaddrinfo: %s", text, problem);
     network = e.network;
@@ -88,7 +86,7 @@ int main(int argc, char **argv)
     if (verbose || terminal)
         warnx("connected to %s%s", name,
               terminal ? "; Ctrl-D ends the input" : "");
-    status = network->type == SOCK_DGRAM ? exchange_datagrams() : relay();
+    status = network->type == SOCK_DGRAM ? relay_datagrams() : relay();
     close(fd);
     if (close(STDOUT_FILENO) == -1) /* some file systems fail only now */
         err(1, "standard output: close");
@@ -117,7 +115,7 @@ static void connect_first(void)
     exit(1);
 }
 
-/* Makes the calls that connect `fd`. Returns 0, or -1 after fail(). */
+/* Opens `fd` and connects it to `peer`. Returns 0, or -1 after fail(). */
 static int open_connection(void)
 {
     const int on = 1, size = 2 * BUFFER_SIZE;
@@ -132,7 +130,7 @@ static int open_connection(void)
         (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
         (void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
     }
-    /* For TCP, as the server's finish_listener() explains. */
+    /* For TCP, as the server's set_up_listener() explains. */
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     (void)setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof on);
     /* A limit for calls that block: connect(), and those for datagrams. */
@@ -141,7 +139,7 @@ static int open_connection(void)
     if (network->domain == AF_UNIX && network->type == SOCK_DGRAM &&
         bind_own_address() == -1)
         return fail("bind");
-    /* After EINTR (Ctrl-Z and fg) TCP goes on to connect: wait, then ask. */
+    /* After EINTR (Ctrl-Z, fg) TCP goes on: wait, call again for EISCONN. */
     while (connect(fd, peer->ai_addr, peer->ai_addrlen) == -1 &&
            errno != EISCONN) {
         if (errno == EINTR && wait_for(POLLOUT, false, timeout) != 0)
@@ -162,7 +160,7 @@ static int open_connection(void)
     return 0;
 }
 
-/* Closes `fd`. Reports errno with -v, or else notes it for connect_first(). */
+/* Closes `fd`. With -v reports errno, or else notes it for connect_first(). */
 static int fail(const char *call)
 {
     const size_t len = strlen(failures);
@@ -178,8 +176,8 @@ static int fail(const char *call)
 
 /* ---- A connection: both directions at the same time --------------------- */
 
-/* Moves bytes both ways until the server has closed; returns the exit status.
- * It waits for both ways at once: a client that sends everything first blocks
+/* Moves bytes in both directions until the server closes. Returns the exit
+ * status. Waits for both at once: a client that sends everything first blocks
  * forever once the echo has filled the buffers and the server stops reading. */
 static int relay(void)
 {
@@ -200,11 +198,11 @@ static int relay(void)
     } while ((ready[0].revents & ~POLLOUT) == 0 || receive());
 
     /* Did the server get everything? recv() returns 0 even if our last bytes
-     * come too late and a reset follows. Our FIN (if not sent yet) makes its
-     * kernel answer, with an ACK or a reset: wait for that up to a second. */
+     * come too late and a reset follows. Our FIN (if not sent yet) makes the
+     * server's kernel answer: an ACK or a reset; wait up to 1 s for it. */
     (void)shutdown(fd, SHUT_WR);
     for (int tries = 0; input.error == 0 && left > 0 && tries < 100; tries++) {
-        (void)poll(NULL, 0, tries > 0 ? 10 : 0);
+        (void)poll(NULL, 0, tries > 0 ? 10 : 0); /* sleeps 10 ms */
         if (ioctl(fd, FIONWRITE, &left) == -1)
             left = 0;
         (void)getsockopt(fd, SOL_SOCKET, SO_ERROR, &input.error, &len);
@@ -222,9 +220,9 @@ static int relay(void)
     return input.error != 0 || input.start < input.end;
 }
 
-/* Waits for the socket, unless `events` is 0, and for more input, if wanted, up
- * to a time limit in seconds (0: none). Returns what poll() returns, and fills
- * `ready`; fd -1 is ignored. When nothing reads our output, we are done. */
+/* Waits for `events` on the socket (0: none) and, if wanted, for more input, up
+ * to a limit in seconds (0: none). Fills `ready`; poll() ignores an fd of -1.
+ * Returns 0 at the limit. Ends the program when its output has no reader. */
 static int wait_for(short events, bool more_input, int seconds)
 {
     static int output = STDOUT_FILENO;
@@ -241,8 +239,8 @@ static int wait_for(short events, bool more_input, int seconds)
     return n;
 }
 
-/* Sends as much of the input as the socket takes; true: it would block. At the
- * end this shuts down our direction; the other stays open for the reply. */
+/* Sends as much input as the socket takes. Returns true if it would block. At
+ * the end of the input this half-closes: the reply can still come. */
 static bool send_input(void)
 {
     size_t size;
@@ -266,7 +264,7 @@ static bool send_input(void)
     return false;
 }
 
-/* How much to send() next: all, or one message, a line. 0: nothing yet. */
+/* Returns how much to send() next: everything, or one line; 0: nothing yet. */
 static size_t next_size(void)
 {
     const char *start = input.buffer + input.start, *newline;
@@ -281,7 +279,7 @@ static size_t next_size(void)
     return size == MESSAGE_MAX || input.ended ? size : 0;
 }
 
-/* Reads what input there is, and puts it behind what is still unsent. */
+/* Reads what input there is, and appends it to what is still unsent. */
 static void read_input(void)
 {
     ssize_t n;
@@ -297,7 +295,7 @@ static void read_input(void)
     input.end += n > 0 ? (size_t)n : 0;
 }
 
-/* Writes what the server has sent. Returns false at the end. */
+/* Receives and writes a part of the reply. Returns false at end of file. */
 static bool receive(void)
 {
     const ssize_t n = recv(fd, reply, sizeof reply, MSG_DONTWAIT);
@@ -331,20 +329,19 @@ static void write_reply(const char *text, size_t size)
 
 /* Sends the input message by message, and waits for each reply. The first one
  * shows whether there is a server (connect() sends nothing): if not, this goes
- * on to the next address. Other services may send more, up to a timeout. */
-static int exchange_datagrams(void)
+ * on to the next address. A service other than echo may reply with more. */
+static int relay_datagrams(void)
 {
-    for (;;) {
-        const size_t size = next_size();
+    size_t size;
 
-        if (size > 0) {
-            while (deliver(size) == -1) {
+    for (;;) {
+        while ((size = next_size()) > 0) {
+            while (send_message(size) == -1) {
                 peer = sent == 0 ? peer->ai_next : NULL; /* NULL: give up */
                 connect_first();
             }
             input.start += size;
             sent += size;
-            continue;
         }
         if ((input.ended && service != OTHER) ||
             wait_for(service == OTHER ? POLLIN : 0, !input.ended,
@@ -357,10 +354,10 @@ static int exchange_datagrams(void)
     }
 }
 
-/* Sends a message, up to 3 times, until answered: 0, or -1 after fail(). As
- * datagrams may be lost, late, duplicated or reordered, replies other than the
- * echo are ignored. If the very first is not the echo, any reply will do. */
-static int deliver(size_t size)
+/* Sends a message, up to 3 times, until it is answered. Replies other than its
+ * echo are late or duplicates, and ignored; but if the very first is no echo,
+ * any reply will do: it is another service. Returns 0, or -1 after fail(). */
+static int send_message(size_t size)
 {
     const char *message = input.buffer + input.start;
 
@@ -377,7 +374,7 @@ static int deliver(size_t size)
             if (n == -1 && errno == EINTR)
                 continue; /* Ctrl-Z and fg */
             if (n == -1 && (errno == EAGAIN || errno == EMSGSIZE))
-                break; /* late; or too large for a router: next in fragments */
+                break; /* lost or late; or too large: next in fragments */
             if (n == -1)
                 return fail("recv");
             if (service == UNKNOWN)
@@ -395,7 +392,7 @@ static int deliver(size_t size)
 /* ---- Rare: an address of our own ---------------------------------------- */
 
 /* A unixgram server can reply only to an address. Linux gives us one without a
- * file (autobind, unix(7)); elsewhere we must remove the file. 0, or -1. */
+ * file (autobind, unix(7)); elsewhere we must remove one. Returns 0, or -1. */
 static int bind_own_address(void)
 {
     own.sun_family = AF_UNIX;
@@ -418,15 +415,17 @@ static int bind_own_address(void)
 
 static void remove_own_address(void)
 {
-    unlink(own.sun_path); /* "" on Linux, for no effect */
+    unlink(own.sun_path); /* "" on Linux: no effect */
 }
 
-/* Ends as a program does that leaves the signal alone. */
+/* Ends the program by a signal, as if it had not been caught or ignored. */
 static void end_by_signal(int number)
 {
     remove_own_address();
     signal(number, SIG_DFL);
     raise(number);
+    if (number == SIGPIPE)
+        _exit(1); /* it is blocked */
 }
 
 /* ---- The command line --------------------------------------------------- */

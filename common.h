@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: 0BSD
  * common.h - what the echo server and its client share: the table of networks,
- * endpoints such as "tcp:[::1]:7777" in and out of text, and a few helpers.
+ * endpoints such as "tcp:[::1]:7777" from and to text, and a few helpers.
  * Include it first: the feature macro must come before any system header.
  */
 #pragma once
@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -53,7 +54,7 @@ static const struct network networks[] = {
     {"unixpacket", AF_UNIX, SOCK_SEQPACKET, 0, "unixpacket.sock"},
 };
 
-/* The network that `text` begins with, up to a colon or the end; or NULL. */
+/* Returns the network that `text` names, up to a colon or its end, or NULL. */
 static inline const struct network *find_network(const char *text)
 {
     const size_t len = strcspn(text, ":");
@@ -71,8 +72,8 @@ struct endpoint { /* points into itself: not to be copied */
     const struct network *network;
     const char *host;     /* "": loopback; "*": every interface */
     const char *port;     /* a number or a service name; AF_UNIX: a path */
-    char copy[TEXT_SIZE]; /* not AF_UNIX: what these point to, cut up */
-    char problem[TEXT_SIZE + 32];
+    char copy[TEXT_SIZE]; /* what these point to, cut up; not AF_UNIX */
+    char problem[TEXT_SIZE + 32]; /* room for parse_endpoint()'s result */
 };
 
 static inline bool is_port(const char *text, const struct network *n)
@@ -104,7 +105,7 @@ static inline const char *parse_endpoint(struct endpoint *e, const char *text)
                  "socket path too long (at most %zu bytes)", path_max);
         return strlen(e->port) <= path_max ? NULL : e->problem;
     }
-    /* As PORT or HOST first; a colon corrects that. strncpy() cuts no host. */
+    /* Without a colon it is a port or a host. strncpy() cuts no valid host. */
     host = strncpy(e->copy, e->port, sizeof e->copy - 1);
     e->host = is_port(host, e->network) ? "" : host;
     e->port = *e->host == '\0' ? host : e->network->address;
@@ -151,7 +152,7 @@ static inline const char *resolve_endpoint(const struct endpoint *e,
      * libraries do not know, has the addresses of TCP. */
     info.ai_protocol = n->type == SOCK_DGRAM ? IPPROTO_UDP : IPPROTO_TCP;
     /* Without a host getaddrinfo() gives the loopback addresses, or, if
-     * AI_PASSIVE, the wildcards. (The name "localhost" may lack a family.) */
+     * AI_PASSIVE, the wildcards. ("localhost" may lack IPv4 or IPv6.) */
     info.ai_flags = wildcard ? AI_PASSIVE : 0;
     status = getaddrinfo(host, e->port, &info, list);
     if (status == EAI_SYSTEM)
@@ -195,7 +196,7 @@ static inline void prepare_process(void)
         if (fcntl(fd, F_GETFD) == -1 &&
             open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) == -1)
             exit(1);
-    setvbuf(stderr, line, _IOLBF, sizeof line); /* one write() for a line */
+    setvbuf(stderr, line, _IOLBF, sizeof line); /* one write() per line */
     signal(SIGPIPE, SIG_IGN); /* a write() to a peer that is gone just fails */
     signal(SIGXFSZ, SIG_IGN); /* and so does one to a file that is too large */
 }
@@ -203,11 +204,11 @@ static inline void prepare_process(void)
 #ifdef __linux__ /* BSD and macOS have getprogname() */
 #define getprogname() program_invocation_short_name
 #endif
-/* Says what is wrong with the usage, and where help is; then exits. */
+/* Reports a usage error and where to find help, and exits with status 2. */
 #define usage_error(form, ...) \
     errx(2, form "\ntry '%s -h'", __VA_ARGS__, getprogname())
 
-/* The value of an option: an integer from `min` to `max`. */
+/* Returns the value of an option: an integer from `min` to `max`. */
 static inline int option_number(int option, long min, long max)
 {
     char *end;

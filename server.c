@@ -7,6 +7,7 @@
  *   parent                 socket, bind, listen; fork; wait for a signal
  *   child, connections     accept; read, write until end of file; close
  *   child, datagrams       recvmsg, sendmsg: there is no connection
+ *   watcher                read from a pipe until the parent has died; kill
  *
  * Each process waits for one thing only, so every call may block. The parent
  * keeps a child waiting on each socket. A slow client delays only its child.
@@ -17,15 +18,14 @@
 #include <stdatomic.h>
 #include <sys/mman.h>
 #include <sys/select.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 
 #define BUFFER_SIZE   (256 * 1024)
 #define MESSAGE_ROOM  (128 * 1024) /* in a socket's buffers; UDP needs 65507 */
 #define BACKLOG       65535        /* the system cuts it to its own limit */
 #define LISTENERS_MAX 256
-/* Messages that would block are dropped: a log that no process reads must not
- * stop the service. (O_NONBLOCK would affect all who share this log.) */
+/* While serving, messages that would block are dropped: a log that no process
+ * reads must not stop us. (O_NONBLOCK would affect all that share the log.) */
 #define CAN_LOG (poll(&(struct pollfd){STDERR_FILENO, POLLOUT, 0}, 1, 0) == 1)
 
 struct child {
@@ -43,17 +43,16 @@ struct listener { /* a socket that listens, or that takes datagrams */
     struct child *children; /* max_connections slots */
 };
 
-static int max_idle = 32, max_connections = 512, idle_timeout = 300;
+static int max_waiting = 32, max_connections = 512, idle_timeout = 300;
 static bool inetd, verbose;
-static struct listener listeners[LISTENERS_MAX + 1]; /* + 1: one too many */
+static struct listener listeners[LISTENERS_MAX + 1]; /* + 1 to find too many */
 static struct child *children; /* of all listeners, in shared memory */
 static int nlisteners, nslots, nchildren, exit_status;
-static bool reported;     /* that fork() or accept() fails, until it succeeds */
-static int alive_fd = -1; /* open only in the parent, while it lives */
-static pid_t parent_pid;
+static bool reported;     /* that fork() or accept() failed; until one works */
+static int alive_fd = -1; /* closes when the parent dies: fork_watcher() */
 static const struct timespec ms_10 = {0, 10000000}, ms_100 = {0, 100000000};
-static const struct linger reset = {.l_onoff = true};
-static sigset_t no_signals;                 /* none is blocked while we wait */
+static const struct linger reset = {.l_onoff = true}; /* close() resets */
+static sigset_t no_signals;                 /* the mask while we wait: empty */
 static volatile sig_atomic_t stopping;      /* set by on_signal() */
 static volatile sig_atomic_t child_fd = -1; /* the socket a child waits on */
 
@@ -61,11 +60,11 @@ static volatile sig_atomic_t child_fd = -1; /* the socket a child waits on */
 static void open_endpoint(const char *text);
 static void open_listener(struct endpoint *e, struct addrinfo *a, int first);
 static void set_option(struct listener *l, int level, int name, int value);
-static void finish_listener(struct listener *l, sa_family_t family);
+static void set_up_listener(struct listener *l, sa_family_t family);
 /* The parent: a child waiting on each socket, until a graceful shutdown */
 static void supervise(void);
 static int count_waiting(const struct listener *l);
-static void signal_children(int number);
+static void reap_and_signal(int number);
 static void fork_watcher(void);
 static void catch_signals(void);
 static void on_signal(int number);
@@ -115,6 +114,7 @@ int main(int argc, char **argv)
 /* Opens a listener on each address of an endpoint. */
 static void open_endpoint(const char *text)
 {
+    static bool host_only; /* the endpoint before: a host, the default port */
     const int first = nlisteners;
     struct addrinfo *list;
     struct endpoint e;
@@ -122,6 +122,10 @@ static void open_endpoint(const char *text)
 
     if (problem != NULL)
         usage_error("%s: %s", text, problem);
+    if (host_only && isdigit((unsigned char)*text) && e.port == e.copy)
+        usage_error("unexpected argument '%s' (an endpoint is tcp:HOST:PORT)",
+                    text);
+    host_only = *e.host != '\0' && e.port == e.network->address;
     if ((problem = resolve_endpoint(&e, &list)) != NULL)
         errx(1, "%s: getaddrinfo: %s", text, problem);
     for (struct addrinfo *a = list; a != NULL; a = a->ai_next)
@@ -158,8 +162,8 @@ static void open_listener(struct endpoint *e, struct addrinfo *a, int first)
      * socket for IPv4 finds its port in use. */
     if (a->ai_family == AF_INET6)
         set_option(l, IPPROTO_IPV6, IPV6_V6ONLY, 1);
-    /* Else the port stays in use for a minute, while the kernel still remembers
-     * closed connections (TIME_WAIT). With it, two UDP servers could share. */
+    /* Without this the port stays in use for a minute: the kernel remembers its
+     * closed connections (TIME_WAIT). It would let UDP servers share a port. */
     if (l->network->type == SOCK_STREAM)
         set_option(l, SOL_SOCKET, SO_REUSEADDR, 1);
     for (int tries = 0; bind(l->fd, a->ai_addr, a->ai_addrlen) == -1; tries++) {
@@ -168,7 +172,7 @@ static void open_listener(struct endpoint *e, struct addrinfo *a, int first)
             close(l->fd);
             return;
         }
-        /* A killed server leaves its file, and for a moment its children. */
+        /* A killed server leaves its file and, for a moment, its children. */
         if (errno != EADDRINUSE || tries == 5)
             err(1, "%s: bind", l->name);
         if (path != NULL)
@@ -176,12 +180,12 @@ static void open_listener(struct endpoint *e, struct addrinfo *a, int first)
         nanosleep(&ms_100, NULL);
     }
     nlisteners++;
-    finish_listener(l, (sa_family_t)a->ai_family);
+    set_up_listener(l, (sa_family_t)a->ai_family);
     if (l->network->type != SOCK_DGRAM && listen(l->fd, BACKLOG) == -1)
         err(1, "%s: listen", l->name);
 }
 
-/* Sets an option. No error if the system or the protocol does not have it. */
+/* Sets an option. It is no error if the system lacks it or allows only less. */
 static void set_option(struct listener *l, int level, int name, int value)
 {
     if (setsockopt(l->fd, level, name, &value, sizeof value) == -1 &&
@@ -189,16 +193,14 @@ static void set_option(struct listener *l, int level, int name, int value)
         err(1, "%s: setsockopt", l->name);
 }
 
-/* Notes a bound socket's address, and sets its options: TCP connections inherit
- * them. An option of another family is an error, except on Linux. */
-static void finish_listener(struct listener *l, sa_family_t family)
+/* Notes a bound socket's address, and sets its options; TCP connections inherit
+ * them. Except on Linux, an option of another address family is an error. */
+static void set_up_listener(struct listener *l, sa_family_t family)
 {
     struct sockaddr_storage storage = {0}; /* so that a path ends in NUL */
     struct sockaddr *bound = (struct sockaddr *)&storage;
     socklen_t len = sizeof storage;
 
-    if (nlisteners > LISTENERS_MAX)
-        errx(1, "more than %d sockets", LISTENERS_MAX);
     if (getsockname(l->fd, bound, &len) == -1)
         err(1, "%s: getsockname", l->name);
     format_address(l->name, l->network, bound, len);
@@ -206,6 +208,8 @@ static void finish_listener(struct listener *l, sa_family_t family)
         l->port = ((struct sockaddr_in *)bound)->sin_port;
     else
         (void)lstat(((struct sockaddr_un *)bound)->sun_path, &l->file);
+    if (nlisteners > LISTENERS_MAX)
+        errx(1, "more than %d sockets", LISTENERS_MAX);
     if (l->network->type != SOCK_STREAM) {
         /* A message goes whole or not at all: make room for the largest. */
         set_option(l, SOL_SOCKET, SO_SNDBUF, MESSAGE_ROOM);
@@ -215,14 +219,14 @@ static void finish_listener(struct listener *l, sa_family_t family)
          * acknowledged the one before, and a delayed ACK takes 40 ms. */
         set_option(l, IPPROTO_TCP, TCP_NODELAY, 1);
 #ifdef TCP_USER_TIMEOUT
-        /* Drops what the client does not take in time, even after close(). */
+        /* Ends a connection whose client does not read, even after close(). */
         set_option(l, IPPROTO_TCP, TCP_USER_TIMEOUT, idle_timeout * 1000);
 #endif
-        set_option(l, SOL_SOCKET, SO_KEEPALIVE, 1); /* is its host still on? */
+        set_option(l, SOL_SOCKET, SO_KEEPALIVE, 1); /* notices a dead host */
         set_option(l, SOL_SOCKET, SO_OOBINLINE, 1); /* echo MSG_OOB, too */
         (void)setsockopt(l->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
     }
-    /* The reply to a datagram must come from where the client sent it to. */
+    /* A reply must come from the address that the datagram was sent to. */
 #ifdef IP_PKTINFO
     if (l->network->type == SOCK_DGRAM && family == AF_INET)
         set_option(l, IPPROTO_IP, IP_PKTINFO, 1);
@@ -233,8 +237,8 @@ static void finish_listener(struct listener *l, sa_family_t family)
 
 /* ---- The parent: a child waiting on each socket ------------------------- */
 
-/* Forks a child for each socket on which none waits, until a signal says to
- * stop: so clients rarely wait for fork(), which takes longer than serving. */
+/* Keeps a child waiting on each socket until a signal says to stop. So clients
+ * rarely wait for fork(), which takes longer than a short echo. */
 static void supervise(void)
 {
     nslots = nlisteners * max_connections;
@@ -242,12 +246,13 @@ static void supervise(void)
                     PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (children == MAP_FAILED)
         err(1, "mmap");
+    fork_watcher();
     for (int i = 0; i < nlisteners; i++) {
         listeners[i].children = children + (long)i * max_connections;
-        warnx("listening on %s", listeners[i].name);
+        if (CAN_LOG)
+            warnx("listening on %s", listeners[i].name);
     }
-    fork_watcher();
-    for (; !stopping; signal_children(0)) {
+    for (; !stopping; reap_and_signal(0)) {
         const struct timespec *timeout = NULL;
 
         for (struct listener *l = listeners; l < listeners + nlisteners; l++) {
@@ -259,7 +264,7 @@ static void supervise(void)
             if (slot == end || count_waiting(l) > 0)
                 continue;
             slot->waiting = true;
-            if ((pid = fork()) == 0) /* not slot->pid: 0 would mean free */
+            if ((pid = fork()) == 0) /* not slot->pid: 0 marks it free */
                 run_child(l, slot);
             if (pid == -1) { /* clients wait in the backlog */
                 if (!reported && CAN_LOG)
@@ -284,10 +289,10 @@ static int count_waiting(const struct listener *l)
     return waiting;
 }
 
-/* Sends each child `number`, unless 0, after noting which have ended, or are
- * stopped. Two SIGCHLDs may come as one, so this asks until there is no more.
- * It reaps strangers, too: process 1 of a container inherits them. */
-static void signal_children(int number)
+/* Reaps the children that have ended, notes those that are stopped, and sends
+ * the living the signal `number` (0: none). SIGCHLDs merge: waitpid() repeats.
+ * It also reaps strangers: process 1 of a container inherits orphans. */
+static void reap_and_signal(int number)
 {
     int status, killed = 0;
     pid_t pid;
@@ -304,21 +309,23 @@ static void signal_children(int number)
                       nlisteners == 0 ? "cut off" : "killed", WTERMSIG(status));
             killed += WIFSIGNALED(status) && nlisteners > 0;
             if (WIFEXITED(status) && WEXITSTATUS(status) != 0)
-                stopping = exit_status = 1; /* it has said why */
+                stopping = exit_status = 1; /* it has logged why */
             c->pid = 0;
             c->waiting = false;
             nchildren--;
         }
     for (const struct child *c = children; c < children + nslots; c++)
-        if (c->pid != 0 && number != 0)
+        if (c->pid != 0 && number != 0) {
             kill(c->pid, number);
-    if (killed > 0) /* if the next one dies at once, too: 10 forks a second */
+            kill(c->pid, SIGCONT); /* a stopped child cannot exit */
+        }
+    if (killed > 0) /* if each one dies at once: at most 10 forks a second */
         nanosleep(&ms_100, NULL);
 }
 
-/* Forks a process that waits until the parent has died, even by SIGKILL: then
- * read() returns 0, as only the parent has the other end of the pipe. Without
- * this, orphans would keep the sockets, and no new server could start. */
+/* Forks a watcher: it sends the children SIGTERM when the parent has died, even
+ * by SIGKILL. Only the parent has the pipe's other end: read() then returns 0.
+ * Without it, orphans would keep the sockets, and no new server could start. */
 static void fork_watcher(void)
 {
     int ends[2];
@@ -326,29 +333,28 @@ static void fork_watcher(void)
     if (pipe(ends) == -1)
         return;
     alive_fd = ends[1];
-    if (fork() != 0) {
-        close(ends[0]);
-        return;
-    }
-    if (fork() == 0) { /* not the parent's own child, which it would miss */
+    if (fork() == 0) {
+        if (fork() != 0) /* a grandchild: the parent's children all serve */
+            _exit(0);
         close(alive_fd);
         for (int i = 0; i < nlisteners; i++)
             close(listeners[i].fd);
-        if (read(ends[0], &(char){0}, 1) == 0)
-            signal_children(SIGTERM);
+        if (read(ends[0], &(char){0}, 1) == 0) /* signals stay blocked */
+            reap_and_signal(SIGTERM);
+        _exit(0);
     }
-    _exit(0);
+    wait(NULL); /* for the one in between */
+    close(ends[0]);
 }
 
-/* The parent's signals are held back (blocked) except in pselect(): none can
- * come between checking a flag and waiting. One that was ignored from the
- * start, SIGHUP by nohup or SIGINT by a shell's "&", stays ignored. */
+/* The parent blocks its signals except in pselect(), so that none can come
+ * between checking a flag and waiting. One that was ignored from the start,
+ * SIGHUP by nohup or SIGINT by a shell's "&", stays ignored. */
 static void catch_signals(void)
 {
     static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
     sigset_t all;
 
-    parent_pid = getpid();
     sigemptyset(&no_signals);
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, NULL);
@@ -365,7 +371,7 @@ static void catch_signals(void)
  * A flag would not do: the signal may come between the check and the call. */
 static void on_signal(int number)
 {
-    const int saved = errno; /* the interrupted code may be about to look */
+    const int saved = errno; /* the interrupted code may be about to read it */
 
     if (number != SIGCHLD) {
         stopping = 1;
@@ -380,22 +386,21 @@ static void on_signal(int number)
 static void drain(void)
 {
     close_listeners();
-    signal_children(SIGTERM);
-    signal_children(SIGCONT); /* one that is stopped could not leave */
-    for (int i = 0; i < 10 && nchildren > 0; i++, signal_children(0))
-        nanosleep(&ms_10, NULL); /* those without a client leave */
+    reap_and_signal(SIGTERM);
+    for (int i = 0; i < 10 && nchildren > 0; i++, reap_and_signal(0))
+        nanosleep(&ms_10, NULL); /* those without a client exit */
     if (nchildren > 0 && CAN_LOG)
         warnx("waiting up to 5 s for %d connection%s; signal again to exit now",
               nchildren, nchildren == 1 ? "" : "s");
-    /* timeout(1) signals twice: let the second in here, and do not count it. */
+    /* timeout(1) signals twice: take the second here, and do not count it. */
     pselect(0, NULL, NULL, NULL, &ms_10, &no_signals);
     stopping = 0;
-    alarm(5); /* in 5 s on_signal(), not in a child, sets `stopping` */
-    for (; nchildren > 0; signal_children(stopping ? SIGKILL : 0))
+    alarm(5); /* in 5 s SIGALRM comes, and on_signal() sets `stopping` */
+    for (; nchildren > 0; reap_and_signal(stopping ? SIGKILL : 0))
         pselect(0, NULL, NULL, NULL, NULL, &no_signals);
 }
 
-/* atexit() handler. Removes a socket file only if it is still our own. */
+/* Also an atexit() handler. Removes only socket files that are still ours. */
 static void close_listeners(void)
 {
     struct stat file;
@@ -412,7 +417,7 @@ static void close_listeners(void)
 
 /* ---- A child: accept and echo ------------------------------------------- */
 
-/* Sets up a child for one listener. Signals stay blocked until that is done. */
+/* Serves one listener, as a child. Signals stay blocked until it is set up. */
 static _Noreturn void run_child(const struct listener *l, struct child *self)
 {
     /* Else the other listeners' ports stay in use while this child lives. */
@@ -420,12 +425,10 @@ static _Noreturn void run_child(const struct listener *l, struct child *self)
         if (&listeners[i] != l)
             close(listeners[i].fd);
     child_fd = l->fd;
-    signal(SIGTERM, on_signal); /* the parent sends it: not ignored */
+    signal(SIGTERM, on_signal); /* not ignored: the parent sends it */
+    self->pid = getpid();       /* for the watcher, if the parent dies now */
     close(alive_fd);
-    self->pid = getpid(); /* for the watcher, if the parent is killed now */
     reported = false;
-    if (getppid() != parent_pid)
-        _exit(0); /* the parent is gone already */
     sigprocmask(SIG_SETMASK, &no_signals, NULL);
     if (l->network->type == SOCK_DGRAM)
         echo_datagrams(l);
@@ -454,10 +457,10 @@ static void accept_clients(const struct listener *l, struct child *self)
                 format_address(name, l->network, (struct sockaddr *)&peer, len);
             (void)serve_client(conn_fd, l, name);
             self->waiting = true;
-            if (count_waiting(l) > max_idle)
+            if (count_waiting(l) > max_waiting)
                 return;
         } else if (errno == EBADF || errno == EINVAL || errno == ENOTSOCK) {
-            if (!stopping && CAN_LOG)
+            if (!stopping && CAN_LOG) /* not closed by on_signal() */
                 warn("%s: accept", l->name);
             _exit(!stopping); /* 1: the parent ends the server */
         } else if (errno != EINTR && errno != ECONNABORTED) {
@@ -470,13 +473,13 @@ static void accept_clients(const struct listener *l, struct child *self)
 }
 
 /* Serves one client to the end. Its errors affect no other client. Returns 0,
- * or the errno for which the client did not get everything. */
+ * or the errno that kept the client from getting everything. */
 static int serve_client(int fd, const struct listener *l, const char *peer)
 {
     const struct timeval limit = {.tv_sec = idle_timeout}; /* 0: none */
     const struct linger orderly = {.l_onoff = false};
     int error = 0;
-    size_t echoed = 0;
+    size_t sent = 0;
     char why[64];
 
     if (verbose && CAN_LOG)
@@ -487,7 +490,7 @@ static int serve_client(int fd, const struct listener *l, const char *peer)
     (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
     (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
-    if (echo_stream(fd, l->network->type != SOCK_STREAM, &echoed) == -1)
+    if (echo_stream(fd, l->network->type != SOCK_STREAM, &sent) == -1)
         error = errno;
     if (error == 0 || error == EAGAIN) /* EAGAIN: the client went idle */
         (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &orderly, sizeof orderly);
@@ -500,17 +503,16 @@ static int serve_client(int fd, const struct listener *l, const char *peer)
     else if (error == ETIMEDOUT)
         snprintf(why, sizeof why, "client not reading for %d s", idle_timeout);
     if (verbose && CAN_LOG)
-        warnx("closed %s on %s after %zu bytes: %s", peer, l->name, echoed,
-              why);
+        warnx("closed %s on %s after %zu bytes: %s", peer, l->name, sent, why);
     return error == EAGAIN ? 0 : error;
 }
 
 /* Echoes what comes on a connected, blocking socket until end of file, which
- * the peer sends by shutting down its sending half (RFC 862); *echoed grows by
- * the bytes echoed. With `packets` (not SOCK_STREAM) each read() is a message.
- * Returns 0, or -1 with errno set: ECONNRESET or EPIPE if the peer is gone
- * (ignore SIGPIPE), EAGAIN after SO_RCVTIMEO, ETIMEDOUT after SO_SNDTIMEO,
- * EMSGSIZE for a message that the buffer may have cut off. */
+ * the peer sends by a half-close or a close; *echoed grows by the bytes echoed.
+ * With `packets` (not SOCK_STREAM) each read() is a message. Returns 0, or -1
+ * with errno set: ECONNRESET or EPIPE if the peer is gone (ignore SIGPIPE),
+ * EAGAIN after SO_RCVTIMEO, ETIMEDOUT after SO_SNDTIMEO, EMSGSIZE for a message
+ * that the buffer may have cut off. */
 static int echo_stream(int fd, bool packets, size_t *echoed)
 {
     static char buffer[BUFFER_SIZE];
@@ -558,7 +560,7 @@ static void echo_datagrams(const struct listener *l)
 {
     static char buffer[BUFFER_SIZE], name[TEXT_SIZE];
     const bool is_unix = l->network->domain == AF_UNIX;
-    _Alignas(struct cmsghdr) char control[256]; /* AF_UNIX: descriptors */
+    _Alignas(struct cmsghdr) char control[256];
     unsigned refused = 0;
 
     for (;;) {
@@ -569,14 +571,14 @@ static void echo_datagrams(const struct listener *l)
                            .msg_iov = &part,
                            .msg_iovlen = 1,
                            .msg_control = control,
-                           .msg_controllen = is_unix ? 0 : 256};
+                           .msg_controllen = is_unix ? 0 : sizeof control};
         const ssize_t n = recvmsg(child_fd, &m, 0);
 
         if (n == -1 && errno == EBADF)
             return;
         part.iov_len = (size_t)n;
         if (n == -1 || (m.msg_namelen == 0 && l->port != 0))
-            nanosleep(&ms_10, NULL); /* error, or it was shut down: no spin */
+            nanosleep(&ms_10, NULL); /* failed, or was shut down: do not spin */
         else if ((size_t)n < sizeof buffer && may_reply(m.msg_name))
             send_reply(&m);
         else if ((size_t)n < sizeof buffer && refused++ == 0 && CAN_LOG)
@@ -586,9 +588,9 @@ static void echo_datagrams(const struct listener *l)
     }
 }
 
-/* May this sender have a reply? With the spoofed source address of an echo
- * service, a datagram would go back and forth forever. Such services are at
- * ports below 1024, at this server's ports on any host, and at its own path. */
+/* Returns whether to reply. With the spoofed source address of an echo service,
+ * a datagram would go back and forth forever. Such services are at ports below
+ * 1024, at this server's ports on any host, and at its own paths. */
 static bool may_reply(struct sockaddr *peer)
 {
     struct stat file = {0}; /* for UDP it stays 0, as in the listeners */
@@ -607,10 +609,10 @@ static bool may_reply(struct sockaddr *peer)
     return true;
 }
 
-/* Sends a datagram back, or loses it: one peer whose queue is full must not
+/* Sends a datagram back, or drops it: one peer whose queue is full must not
  * delay the others. The control message from recvmsg() now gives the source of
- * the reply. It must not also give the interface: the way back may be another.
- * (A link-local address needs it. An in6_pktinfo begins with its address.) */
+ * the reply, but not the interface, because the way back may be another. Only a
+ * link-local address needs that. (An in6_pktinfo begins with its address.) */
 static void send_reply(struct msghdr *m)
 {
     struct cmsghdr *c = CMSG_FIRSTHDR(m);
@@ -628,7 +630,7 @@ static void send_reply(struct msghdr *m)
         }
 #endif
     }
-    m->msg_control = c; /* OpenBSD wants the padding counted */
+    m->msg_control = c; /* OpenBSD: the length counts the padding, too */
     m->msg_controllen =
         c != NULL ? (socklen_t)CMSG_SPACE(c->cmsg_len - CMSG_LEN(0)) : 0;
     (void)sendmsg(child_fd, m, MSG_DONTWAIT);
@@ -659,12 +661,12 @@ static void adopt_listeners(void)
 {
     const char *pid = getenv("LISTEN_PID"), *number = getenv("LISTEN_FDS");
 
-    if (pid != NULL && number != NULL && strtol(pid, NULL, 10) == parent_pid)
+    if (pid != NULL && number != NULL && strtol(pid, NULL, 10) == getpid())
         for (long n = strtol(number, NULL, 10); nlisteners < n;)
             adopt_socket(STDERR_FILENO + 1 + nlisteners);
 }
 
-/* Finds a socket's network in the table, or ends the program. */
+/* Makes a listener of an open socket: its network must be in the table. */
 static void adopt_socket(int fd)
 {
     const struct network *n = networks, *end = n + sizeof networks / sizeof *n;
@@ -684,7 +686,7 @@ static void adopt_socket(int fd)
     if (n == end)
         errx(1, "descriptor %d: unknown kind of socket", fd);
     *l = (struct listener){.fd = fd, .network = n};
-    finish_listener(l, address.sa_family);
+    set_up_listener(l, address.sa_family);
 }
 
 /* -i: serves the connection on standard input, as inetd passes it. */
@@ -725,7 +727,7 @@ static void parse_options(int argc, char **argv)
         if (option == 'i')
             inetd = true;
         else if (option == 'k')
-            max_idle = option_number(option, 0, 10000);
+            max_waiting = option_number(option, 0, 10000);
         else if (option == 'm')
             max_connections = option_number(option, 1, 10000);
         else if (option == 't')
