@@ -15,7 +15,8 @@ import threading
 import time
 from pathlib import Path
 
-from processes import children_of, is_alive, read_text, run, signal_all, spins, until
+from processes import children_of, is_alive, read_text, run, signal_all, spins, state_and_times
+from processes import until
 from sockets import END, HERE, receive_all
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -77,7 +78,7 @@ class Server:
         os.close(descriptor)
         self.pid = self.process.pid
         until(lambda: "listening" in self.log() or self.has_ended(), 10)
-        until(lambda: self.has_ended() or len(self.children()) >= self.log().count("listening"))
+        until(lambda: self.has_ended() or self.waits())
 
     def log(self):
         """What the server has written to its standard error so far."""
@@ -107,6 +108,11 @@ class Server:
 
     def children(self):
         return children_of(self.pid)
+
+    def waits(self):
+        """Does a child wait on each socket, and is the one gone that has forked the watcher?"""
+        states = [state_and_times(pid)[0] for pid in self.children()]
+        return len(states) >= self.log().count("listening") and set(states) == {"S"}
 
     def has_ended(self):
         return self.process.poll() is not None

@@ -58,11 +58,11 @@ static void check_endpoint(const char *text)
     struct endpoint e;
     const char *problem = parse_endpoint(&e, text);
 
-    assert(e.network != NULL);
     if (problem != NULL) {
         assert(*problem != '\0' && memchr(problem, '\0', 400) != NULL);
         return;
     }
+    assert(e.network != NULL);
     assert(*e.port != '\0' && memchr(e.copy, '\0', TEXT_SIZE) != NULL);
     if (e.network->domain == AF_UNIX)
         assert(*e.host == '\0' && strlen(e.port) <= path_max);

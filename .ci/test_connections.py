@@ -45,6 +45,7 @@ def test_the_log_names_a_reset(start_server):
     assert until(lambda: "after 4 bytes: reset by the client" in server.log())
 
 
+@pytest.mark.linux
 def test_a_packet_of_200000_bytes_comes_back_in_one_piece(start_server):
     c = start_server("unixpacket").connect("unixpacket")
     enlarge_send_buffer(c)

@@ -50,33 +50,33 @@ USER = 100_000 + os.getpid()  # a user with no other processes
 
 
 @pytest.fixture
-def three_processes(start_server):
-    """A server that can have only three processes, the parent included."""
-    limits = {resource.RLIMIT_NPROC: 3}
+def four_processes(start_server):
+    """A server that can have only four processes: the parent, its watcher and two children."""
+    limits = {resource.RLIMIT_NPROC: 4}
     return start_server("-k", "2", "tcp4:0", limits=limits, user=USER)
 
 
 @pytest.mark.alone
-def test_three_processes_serve_all_of_16_clients(three_processes):
-    with Load(three_processes.connect, threads=16) as load:
+def test_four_processes_serve_all_of_16_clients(four_processes):
+    with Load(four_processes.connect, threads=16) as load:
         time.sleep(3)
     assert set(load.ends) == {"served"}
     assert load.ends["served"] > 50
 
 
-def test_out_of_processes_nothing_spins_and_the_log_says_so_once(three_processes):
-    idle = [three_processes.connect() for _ in range(4)]
+def test_out_of_processes_nothing_spins_and_the_log_says_so_once(four_processes):
+    idle = [four_processes.connect() for _ in range(4)]
     time.sleep(1)
-    assert not three_processes.spins()
-    assert three_processes.log().count("fork: Resource temporarily unavailable") == 1
+    assert not four_processes.spins()
+    assert four_processes.log().count("fork: Resource temporarily unavailable") == 1
     del idle
 
 
-def test_the_clients_that_waited_are_served_when_there_are_processes(three_processes):
-    waiting = [three_processes.connect() for _ in range(4)]
-    assert until(lambda: "fork: Resource temp" in three_processes.log())
+def test_the_clients_that_waited_are_served_when_there_are_processes(four_processes):
+    waiting = [four_processes.connect() for _ in range(4)]
+    assert until(lambda: "fork: Resource temp" in four_processes.log())
     as_user = ("setpriv", f"--reuid={USER}", "--clear-groups")
-    run(*as_user, "prlimit", f"--pid={three_processes.pid}", "--nproc=99")
+    run(*as_user, "prlimit", f"--pid={four_processes.pid}", "--nproc=99")
     assert all(echoes(c) for c in waiting)
 
 
@@ -111,6 +111,7 @@ def test_300_killed_children_cost_no_more_than_their_own_clients(start_server):
     server = start_server("tcp4:0")
     with Load(server.connect) as load:
         for _ in range(300):
+            assert until(server.children)  # the server waits 100 ms before it forks again
             signal_all(random.sample(server.children(), 1), signal.SIGKILL, pause=0.01)
     assert load.ends["reset"] <= 300 < load.ends["served"]
     assert set(load.ends) <= {"served", "reset"}  # no client sees an orderly end
