@@ -43,7 +43,8 @@ class Server:
     before: a command line that comes before the server's, to run it in some other way
     environment: variables to set; limits: {resource.RLIMIT_...: soft limit}
     ignore: signals that the server is to ignore from its start; user: a user id to run as
-    preload: libraries; anything else is for subprocess.Popen()
+    preload: libraries; log: a descriptor to be the standard error, instead of the file for log()
+    anything else is for subprocess.Popen()
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Server:
         ignore=(),
         user=None,
         preload=(),
+        log=None,
         **popen,
     ):
         def prepare():
@@ -71,13 +73,13 @@ class Server:
             popen["preexec_fn"] = prepare
         self.process = subprocess.Popen(
             [*before, *program("server", *arguments, preload=preload)],
-            stderr=descriptor,
+            stderr=descriptor if log is None else log,
             env={**os.environ, **(environment or {})},
             **popen,
         )
         os.close(descriptor)
         self.pid = self.process.pid
-        until(lambda: "listening" in self.log() or self.has_ended(), 10)
+        until(lambda: log is not None or "listening" in self.log() or self.has_ended(), 10)
         until(lambda: self.has_ended() or self.waits())
 
     def log(self):
@@ -112,7 +114,7 @@ class Server:
     def waits(self):
         """Does a child wait on each socket, and is the one gone that has forked the watcher?"""
         states = [state_and_times(pid)[0] for pid in self.children()]
-        return len(states) >= self.log().count("listening") and set(states) == {"S"}
+        return len(states) >= max(1, self.log().count("listening")) and set(states) == {"S"}
 
     def has_ended(self):
         return self.process.poll() is not None

@@ -38,8 +38,9 @@ static void check_text(const struct network *n, const struct sockaddr *address,
     assert(memchr(text, '\0', TEXT_SIZE) != NULL);
     for (const char *c = text; *c != '\0'; c++)
         assert(!iscntrl((unsigned char)*c));
-    /* A path can fill its array, without a NUL; such an endpoint is refused. */
-    if (strstr(text, "(unnamed)") == NULL &&
+    /* A path can fill its array, without a NUL; such an endpoint is refused.
+     * One that begins with "//" would be taken for the rest of a URL. */
+    if (strstr(text, "(unnamed)") == NULL && strstr(text, "://") == NULL &&
         (n->domain != AF_UNIX || strlen(strchr(text, ':')) <= 108)) {
         assert(parse_endpoint(&e, text) == NULL && e.network == n);
         assert(resolve_endpoint(&e, &list) == NULL);
