@@ -96,7 +96,9 @@ def test_each_trouble_is_reported_once_and_once_more_after_it_has_passed(start_s
         assert until(lambda: server.log().count("accept: Too many open files\n") == times)
         time.sleep(0.3)
         resource.prlimit(child, resource.RLIMIT_NOFILE, (100, 4096))
-        assert echoes(server.connect())
+        with server.connect() as c:
+            assert echoes(c)
+        time.sleep(0.3)  # the child waits again
     assert server.log().count("accept: Too many open files\n") == 2
 
 
