@@ -80,7 +80,9 @@ class Server:
         os.close(descriptor)
         self.pid = self.process.pid
         until(lambda: log is not None or "listening" in self.log() or self.has_ended(), 10)
-        until(lambda: self.has_ended() or self.waits())
+        until(lambda: self.has_ended() or len(self.children()) >= self.listeners())
+        # Until the children wait, and the one that forks the watcher is gone; a load can prevent it.
+        until(lambda: self.has_ended() or self.only_waits(), 0.3)
 
     def log(self):
         """What the server has written to its standard error so far."""
@@ -111,10 +113,14 @@ class Server:
     def children(self):
         return children_of(self.pid)
 
-    def waits(self):
-        """Does a child wait on each socket, and is the one gone that has forked the watcher?"""
+    def listeners(self):
+        """The number of sockets that it has announced; 1 if there is no log to read."""
+        return max(1, self.log().count("listening"))
+
+    def only_waits(self):
+        """Are there enough children, and does none of them compute, or end?"""
         states = [state_and_times(pid)[0] for pid in self.children()]
-        return len(states) >= max(1, self.log().count("listening")) and set(states) == {"S"}
+        return len(states) >= self.listeners() and set(states) == {"S"}
 
     def has_ended(self):
         return self.process.poll() is not None

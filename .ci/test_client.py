@@ -299,6 +299,7 @@ def test_a_unixgram_server_whose_queue_is_full_is_an_error(client):
     server.close()
 
 
+@pytest.mark.usefixtures("unixpacket")
 def test_option_w_fires_while_half_a_line_is_typed_for_unixpacket(client):
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind("packet.sock")
