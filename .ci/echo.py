@@ -81,7 +81,7 @@ class Server:
         self.pid = self.process.pid
         until(lambda: log is not None or "listening" in self.log() or self.has_ended(), 10)
         until(lambda: self.has_ended() or len(self.children()) >= self.listeners())
-        # Until the children wait, and the one that forks the watcher is gone; a load can prevent it.
+        # Until they wait, and the one that forks the watcher is gone; a load can prevent it.
         until(lambda: self.has_ended() or self.only_waits(), 0.3)
 
     def log(self):
