@@ -15,7 +15,8 @@ import threading
 import time
 from pathlib import Path
 
-from processes import children_of, is_alive, read_text, run, signal_all, spins, until
+from processes import children_of, is_alive, read_text, run, signal_all, spins, state_and_times
+from processes import until
 from sockets import END, HERE, receive_all
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,7 +43,8 @@ class Server:
     before: a command line that comes before the server's, to run it in some other way
     environment: variables to set; limits: {resource.RLIMIT_...: soft limit}
     ignore: signals that the server is to ignore from its start; user: a user id to run as
-    preload: libraries; anything else is for subprocess.Popen()
+    preload: libraries; log: a descriptor to be the standard error, instead of the file for log()
+    anything else is for subprocess.Popen()
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Server:
         ignore=(),
         user=None,
         preload=(),
+        log=None,
         **popen,
     ):
         def prepare():
@@ -70,14 +73,16 @@ class Server:
             popen["preexec_fn"] = prepare
         self.process = subprocess.Popen(
             [*before, *program("server", *arguments, preload=preload)],
-            stderr=descriptor,
+            stderr=descriptor if log is None else log,
             env={**os.environ, **(environment or {})},
             **popen,
         )
         os.close(descriptor)
         self.pid = self.process.pid
-        until(lambda: "listening" in self.log() or self.has_ended(), 10)
-        until(lambda: self.has_ended() or len(self.children()) >= self.log().count("listening"))
+        until(lambda: log is not None or "listening" in self.log() or self.has_ended(), 10)
+        until(lambda: self.has_ended() or len(self.children()) >= self.listeners())
+        # Until they wait, and the one that forks the watcher is gone; a load can prevent it.
+        until(lambda: self.has_ended() or self.only_waits(), 0.3)
 
     def log(self):
         """What the server has written to its standard error so far."""
@@ -107,6 +112,15 @@ class Server:
 
     def children(self):
         return children_of(self.pid)
+
+    def listeners(self):
+        """The number of sockets that it has announced; 1 if there is no log to read."""
+        return max(1, self.log().count("listening"))
+
+    def only_waits(self):
+        """Are there enough children, and does none of them compute, or end?"""
+        states = [state_and_times(pid)[0] for pid in self.children()]
+        return len(states) >= self.listeners() and set(states) == {"S"}
 
     def has_ended(self):
         return self.process.poll() is not None

@@ -52,8 +52,8 @@ CALLS = {
     "listen": Call("listen", "EADDRINUSE"),
     "mmap": Call("mmap", "ENOMEM", also="getaddrinfo"),
     "open": Call("open openat", "EMFILE ENOENT ENOMEM", also="getaddrinfo"),
+    "pipe": Call("pipe pipe2", "EMFILE ENFILE"),  # then there is no watcher
     "poll": Call("poll ppoll", "EINTR ENOMEM", also="recv send getaddrinfo"),
-    "prctl": Call("prctl", "EINVAL"),
     "pselect": Call("pselect6", "EINTR ENOMEM"),
     "read": Call("read", "EINTR EAGAIN EIO ECONNRESET ENOMEM", also="getaddrinfo recv"),
     "recv": Call(
@@ -62,7 +62,7 @@ CALLS = {
         also="send getaddrinfo",
     ),
     "send": Call(
-        "sendmsg sendto writev",
+        "sendmsg sendto",
         "EINTR EAGAIN EPIPE ECONNRESET EMSGSIZE ENOBUFS EPERM EHOSTUNREACH",
         also="recv",
     ),
@@ -74,8 +74,8 @@ CALLS = {
 }
 # The calls that each scenario makes, by their names in POSIX. A C library need not make them all.
 SCENARIOS = {
-    "server": """accept bind connect fcntl fork stat getsockname listen mmap prctl pselect read recv
-        send setsockopt socket unlink wait write""",
+    "server": """accept bind connect fcntl fork stat getsockname listen mmap pipe poll pselect read
+        recv send setsockopt socket unlink wait write""",
     "server -i": "fcntl stat getpeername getsockname getsockopt read setsockopt write",
     "client tcp4": """connect fcntl stat getpeername getsockname getsockopt mmap open poll read recv
         send setsockopt socket write""",
@@ -340,6 +340,8 @@ class Laboratory:
             process.kill()
             process.wait(DEADLINE)
             return [repr(e)]
+        if status == 1 and fault and fault.call == "read":
+            return []  # only with -v it would say that the connection has failed
         if status == 1:
             return complaints_about_message("server", read_text(folder / "log"), fault)
         if status != 0 or got != b"ping" and not fault:
@@ -381,7 +383,10 @@ class Laboratory:
             wrong.append("a wrong byte")
         elif status == 0 and output != data and not may_be_short:
             wrong.append(f"status 0 after {len(output)} of {len(data)} bytes")
-        if status not in (0, 1) or status == 1 and not fault:
+        no_reader = traced and fault and fault.call == "write" and fault.error == "EPIPE"
+        if status == -signal.SIGPIPE and no_reader and not message:
+            pass  # as it must
+        elif status not in (0, 1) or status == 1 and not fault:
             wrong.append(f"status {status}: {message!r}")
         elif status == 1:
             wrong += complaints_about_message(

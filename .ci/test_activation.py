@@ -1,16 +1,16 @@
 """Sockets that other programs have opened: those of systemd (LISTEN_FDS), and of inetd (-i)."""
 import fcntl
 import os
-import re
 import signal
 import socket
 import subprocess
+import time
 
 import pytest
 
 from echo import Load, program
 from processes import run, until
-from sockets import END, HERE, echoes, receive_all, succeeds, udp_socket, unixgram_socket
+from sockets import END, HERE, echoes, receive_all, reset, succeeds, udp_socket, unixgram_socket
 
 SO_TIMESTAMP, IP_RECVORIGDSTADDR, IP_RECVERR = 29, 20, 11
 
@@ -75,45 +75,43 @@ def test_an_adopted_udp_socket_that_is_shut_down_does_not_make_the_server_spin(a
 # ---- Connections
 
 
-class DeadAndLive:
-    """A server with two adopted listeners: one that is shut down, and a non-blocking one."""
-
-    def __init__(self, adopt):
-        dead, live = socket.create_server((HERE, 0)), socket.create_server((HERE, 0))
-        live.setblocking(False)
-        self.server = adopt(dead, live)
-        self.dead, self.live = (f"tcp4:{HERE}:{s.getsockname()[1]}" for s in (dead, live))
-        dead.shutdown(socket.SHUT_RD)
-
-
-@pytest.fixture
-def dead_and_live(adopt):
-    return DeadAndLive(adopt)
+@pytest.mark.linux
+@pytest.mark.parametrize("clients", [0, 6])  # as many children wait, or one
+@pytest.mark.parametrize("network", ["tcp4", "unix"])
+def test_a_listener_that_is_shut_down_ends_the_server_which_says_why_once(adopt, network, clients):
+    if network == "tcp4":
+        listener = socket.create_server((HERE, 0))
+        name = f"tcp4:{HERE}:{listener.getsockname()[1]}"
+    else:
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind("unix.sock")
+        listener.listen()
+        name = "unix:unix.sock"
+    server = adopt(listener)
+    crowd = [server.connect(network) for _ in range(clients)]
+    assert all(echoes(c) for c in crowd)
+    for c in crowd:
+        c.close()
+    time.sleep(0.3)
+    listener.shutdown(socket.SHUT_RDWR)
+    assert server.process.wait(5) == 1
+    after_the_start = server.log().partition("listening on ")[2].partition("\n")[2]
+    assert after_the_start == f"server: {name}: accept: Invalid argument\n"
 
 
 @pytest.mark.linux
-def test_an_adopted_listener_that_is_shut_down_does_not_make_the_server_spin(dead_and_live):
-    assert not dead_and_live.server.spins()
-
-
-@pytest.mark.linux
-def test_an_adopted_listener_that_is_non_blocking_is_served(dead_and_live, client):
-    assert all(client.echoes(dead_and_live.live) for _ in range(10))
-
-
-@pytest.mark.linux
-def test_the_log_reports_the_trouble_of_a_listener_once(dead_and_live, client):
-    assert client.echoes(dead_and_live.live)
-    assert until(lambda: "accept: " in dead_and_live.server.log())
-    names = re.findall("(.*): trying again: accept: ", dead_and_live.server.log())
-    assert names == [f"server: {dead_and_live.dead}"]
+def test_an_adopted_listener_that_is_non_blocking_is_served(adopt, client):
+    listener = socket.create_server((HERE, 0))
+    listener.setblocking(False)
+    server = adopt(listener)
+    assert all(client.echoes(server.endpoint("tcp4")) for _ in range(10))
 
 
 def test_a_connection_is_refused_as_a_listener(adopt):
     listener = socket.create_server((HERE, 0))
     server = adopt(socket.create_connection(listener.getsockname()))
     assert server.process.wait(5) == 1
-    assert ": listen: " in server.log()
+    assert server.log().count(": accept: Invalid argument\n") == 1
 
 
 @pytest.mark.linux
@@ -177,3 +175,33 @@ def test_option_i_writes_only_the_echo_to_a_connection_that_is_standard_error_to
     ours.shutdown(socket.SHUT_WR)
     assert receive_all(ours) == (b"", END)
     assert process.wait(5) == 0
+
+
+class OnStandardInput:
+    """A server that serves a TCP connection, its standard input, and the connection's other end."""
+
+    def __init__(self, *options):
+        with socket.create_server((HERE, 0)) as listener:
+            self.connection = socket.create_connection(listener.getsockname())
+            with listener.accept()[0] as theirs:
+                self.process = subprocess.Popen(program("server", "-i", *options), stdin=theirs)
+        assert echoes(self.connection)
+
+
+def test_option_i_exits_with_0_after_a_client_that_ended_in_order():
+    server = OnStandardInput()
+    server.connection.shutdown(socket.SHUT_WR)
+    assert receive_all(server.connection) == (b"", END)
+    assert server.process.wait(5) == 0
+
+
+def test_option_i_exits_with_1_after_a_client_that_reset():
+    server = OnStandardInput()
+    reset(server.connection)
+    assert server.process.wait(5) == 1
+
+
+def test_option_i_exits_with_0_after_an_idle_client():
+    server = OnStandardInput("-t", "1")
+    assert receive_all(server.connection) == (b"", END)
+    assert server.process.wait(5) == 0

@@ -13,7 +13,7 @@ import time
 import pytest
 
 from echo import program
-from processes import run, signal_all, spins
+from processes import holds, run, signal_all, spins
 from sockets import HERE, fill, receive, reset, udp_socket, unixgram_socket
 
 PIPE = subprocess.PIPE
@@ -140,6 +140,20 @@ def test_silence_is_an_error_after_three_tries(client, silent_and_echo):
     assert receive(silent_and_echo.silent, 0.1) is None
 
 
+def test_a_client_that_is_stopped_and_goes_on_awaits_a_datagrams_reply_as_before(client):
+    silent = udp_socket()
+    port = silent.getsockname()[1]
+    process = client.start(f"udp4:{port}", "-w", "3", stdout=PIPE)
+    os.write(process.stdin.fileno(), b"x\n")
+    datagram, peer = silent.recvfrom(100)
+    for _ in range(4):  # one more than it has tries
+        signal_all([process.pid], signal.SIGSTOP, signal.SIGCONT, pause=0.1)
+    assert receive(silent, 0.5) is None
+    silent.sendto(datagram, peer)
+    assert process.communicate(timeout=5)[0] == b"x\n"
+    assert process.returncode == 0
+
+
 # ---- TCP services
 
 
@@ -221,26 +235,59 @@ def test_input_that_comes_after_the_server_closed_is_an_error(client, more_input
 # ---- Servers that take no client, or no message
 
 
+class FullBacklog:
+    """A listening socket whose backlog is full."""
+
+    def __init__(self, network):
+        if network == "tcp4":
+            self.listener = socket.create_server((HERE, 0), backlog=0)
+            self.endpoint = f"tcp4:{HERE}:{self.listener.getsockname()[1]}"
+        else:
+            self.listener = socket.socket(socket.AF_UNIX)
+            self.listener.bind("full.sock")
+            self.listener.listen(0)
+            self.endpoint = "unix:full.sock"
+        self.listener.settimeout(10)
+        self.first = socket.socket(self.listener.family)
+        self.first.connect(self.listener.getsockname())
+
+
 @pytest.fixture(params=["tcp4", "unix"])
 def full_backlog(request):
-    """The endpoint of a listening socket whose backlog is full."""
-    if request.param == "tcp4":
-        listener = socket.create_server((HERE, 0), backlog=0)
-        endpoint = f"tcp4:{HERE}:{listener.getsockname()[1]}"
-    else:
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind("full.sock")
-        listener.listen(0)
-        endpoint = "unix:full.sock"
-    with listener, socket.socket(listener.family) as first:
-        first.connect(listener.getsockname())
-        yield endpoint
+    full = FullBacklog(request.param)
+    with full.listener, full.first:
+        yield full
 
 
 @pytest.mark.linux
 def test_a_full_backlog_is_an_error_after_option_w(client, full_backlog):
-    says = f"client: {full_backlog}: connect: Connection timed out\n"
-    assert client(full_backlog, "-w", "1") == (1, b"", says)
+    says = f"client: {full_backlog.endpoint}: connect: Connection timed out\n"
+    assert client(full_backlog.endpoint, "-w", "1") == (1, b"", says)
+
+
+@pytest.mark.linux
+def test_a_client_that_is_stopped_and_goes_on_while_it_connects_gets_its_turn(client, full_backlog):
+    process = client.start(full_backlog.endpoint, "-w", "8", stdout=PIPE)
+    time.sleep(0.2)
+    for _ in range(3):
+        signal_all([process.pid], signal.SIGSTOP, signal.SIGCONT, pause=0.1)
+    assert holds(lambda: process.poll() is None, 0.5)
+    assert not spins(process.pid)
+    full_backlog.listener.accept()[0].close()  # makes room
+    with full_backlog.listener.accept()[0] as connection:
+        connection.sendall(b"hello\n")
+    assert process.communicate(timeout=5)[0] == b"hello\n"
+    assert process.returncode == 0
+
+
+@pytest.mark.linux
+def test_a_client_that_was_stopped_while_it_connects_times_out(client, full_backlog):
+    process = client.start(full_backlog.endpoint, "-w", "2", stderr=PIPE)
+    time.sleep(0.2)
+    signal_all([process.pid], signal.SIGSTOP, signal.SIGCONT, pause=0.1)
+    assert process.wait(6) == 1
+    says = f"client: {full_backlog.endpoint}: connect: Connection timed out\n"
+    assert process.stderr.read().decode() == says
 
 
 @pytest.mark.linux
@@ -252,6 +299,7 @@ def test_a_unixgram_server_whose_queue_is_full_is_an_error(client):
     server.close()
 
 
+@pytest.mark.usefixtures("unixpacket")
 def test_option_w_fires_while_half_a_line_is_typed_for_unixpacket(client):
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind("packet.sock")
@@ -295,6 +343,13 @@ def test_a_client_never_connects_to_itself(namespace):
 
 
 # ---- Waiting
+
+
+@pytest.mark.parametrize("network", ["tcp4:0", "unix"])
+def test_a_client_with_more_input_than_the_buffers_hold_gets_all_of_it_back(
+    start_server, client, network
+):
+    assert client.echoes(start_server(network).endpoints()[0], os.urandom(1 << 24))
 
 
 def test_a_client_that_waits_for_the_server_after_its_input_does_not_spin(client):

@@ -45,6 +45,7 @@ def test_the_log_names_a_reset(start_server):
     assert until(lambda: "after 4 bytes: reset by the client" in server.log())
 
 
+@pytest.mark.linux
 def test_a_packet_of_200000_bytes_comes_back_in_one_piece(start_server):
     c = start_server("unixpacket").connect("unixpacket")
     enlarge_send_buffer(c)
@@ -52,6 +53,7 @@ def test_a_packet_of_200000_bytes_comes_back_in_one_piece(start_server):
     assert echoes(c, bytes(range(250)) * 800)
 
 
+@pytest.mark.usefixtures("unixpacket")
 def test_a_packet_that_is_too_large_ends_the_connection(start_server):
     c = start_server("unixpacket").connect("unixpacket")
     enlarge_send_buffer(c)

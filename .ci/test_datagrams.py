@@ -28,6 +28,7 @@ def test_udp_echoes_over_ipv6(start_server):
     assert echoes(udp_socket(("::1", 0), to=("::1", server.port("udp6"))))
 
 
+@pytest.mark.linux
 def test_a_udp_reply_comes_from_the_address_that_the_client_sent_to(start_server):
     server = start_server("udp4:*:0")
     s = udp_socket(("0.0.0.0", 0), to=("127.1.2.3", server.port("udp4")))
@@ -110,6 +111,7 @@ def server_on_links(links, start_server):
     return start_server("udp:*:7777", before=("ip", "netns", "exec", links.server))
 
 
+@pytest.mark.linux
 @pytest.mark.parametrize("address", ["10.99.1.1", "[fd99:1::1]"])
 def test_a_reply_has_the_right_source_though_the_route_back_leads_over_another_link(
     links, server_on_links, address
@@ -157,6 +159,7 @@ def s(unixgram):
     return s
 
 
+@pytest.mark.linux
 def test_unixgram_echoes_200000_bytes_in_one_piece(s):
     assert echoes(s, bytes(range(250)) * 800)
 

@@ -5,13 +5,14 @@ import re
 import resource
 import signal
 import socket
+import subprocess
 import threading
 import time
 
 import pytest
 
 from echo import Load
-from processes import descriptors, holds, read_text, run, signal_all, until
+from processes import descriptors, holds, is_alive, read_text, run, signal_all, until
 from sockets import END, RESET, echoes, fill, receive, receive_all, succeeds
 
 # ---- Descriptors and processes
@@ -50,34 +51,64 @@ USER = 100_000 + os.getpid()  # a user with no other processes
 
 
 @pytest.fixture
-def three_processes(start_server):
-    """A server that can have only three processes, the parent included."""
-    limits = {resource.RLIMIT_NPROC: 3}
+def four_processes(start_server):
+    """A server that can have only four processes: the parent, its watcher and two children."""
+    limits = {resource.RLIMIT_NPROC: 4}
     return start_server("-k", "2", "tcp4:0", limits=limits, user=USER)
 
 
+def set_limits(four_processes, *options):
+    """Runs prlimit(1) as the user whose server it is: root may lack the right."""
+    as_user = ("setpriv", f"--reuid={USER}", "--clear-groups")
+    assert run(*as_user, "prlimit", f"--pid={four_processes.pid}", *options).status == 0
+
+
 @pytest.mark.alone
-def test_three_processes_serve_all_of_16_clients(three_processes):
-    with Load(three_processes.connect, threads=16) as load:
+def test_four_processes_serve_all_of_16_clients(four_processes):
+    with Load(four_processes.connect, threads=16) as load:
         time.sleep(3)
     assert set(load.ends) == {"served"}
     assert load.ends["served"] > 50
 
 
-def test_out_of_processes_nothing_spins_and_the_log_says_so_once(three_processes):
-    idle = [three_processes.connect() for _ in range(4)]
+def test_out_of_processes_nothing_spins_and_the_log_says_so_once(four_processes):
+    idle = [four_processes.connect() for _ in range(4)]
     time.sleep(1)
-    assert not three_processes.spins()
-    assert three_processes.log().count("fork: Resource temporarily unavailable") == 1
+    assert not four_processes.spins()
+    assert four_processes.log().count("fork: Resource temporarily unavailable") == 1
     del idle
 
 
-def test_the_clients_that_waited_are_served_when_there_are_processes(three_processes):
-    waiting = [three_processes.connect() for _ in range(4)]
-    assert until(lambda: "fork: Resource temp" in three_processes.log())
-    as_user = ("setpriv", f"--reuid={USER}", "--clear-groups")
-    run(*as_user, "prlimit", f"--pid={three_processes.pid}", "--nproc=99")
+def test_the_clients_that_waited_are_served_when_there_are_processes(four_processes):
+    waiting = [four_processes.connect() for _ in range(4)]
+    assert until(lambda: "fork: Resource temp" in four_processes.log())
+    set_limits(four_processes, "--nproc=99")
     assert all(echoes(c) for c in waiting)
+
+
+def test_each_trouble_is_reported_once_and_once_more_after_it_has_passed(start_server):
+    server = start_server("-m", "1", "tcp4:0")
+    (child,) = server.children()
+    for times in 1, 2:
+        resource.prlimit(child, resource.RLIMIT_NOFILE, (4, 4096))
+        with server.connect() as c:
+            assert echoes(c)  # the child had reserved the descriptor before
+        assert until(lambda: server.log().count("accept: Too many open files\n") == times)
+        time.sleep(0.3)
+        resource.prlimit(child, resource.RLIMIT_NOFILE, (100, 4096))
+        with server.connect() as c:
+            assert echoes(c)
+        time.sleep(0.3)  # the child waits again
+    assert server.log().count("accept: Too many open files\n") == 2
+
+
+def test_a_child_reports_its_trouble_after_the_parent_has_reported_another(four_processes):
+    waiting = [four_processes.connect() for _ in range(4)]
+    assert until(lambda: "fork: Resource temp" in four_processes.log())
+    set_limits(four_processes, "--nofile=4:")
+    set_limits(four_processes, "--nproc=99")
+    assert until(lambda: "trying again: accept: Too many" in four_processes.log())
+    del waiting
 
 
 # ---- The options -m and -k
@@ -111,6 +142,7 @@ def test_300_killed_children_cost_no_more_than_their_own_clients(start_server):
     server = start_server("tcp4:0")
     with Load(server.connect) as load:
         for _ in range(300):
+            assert until(server.children)  # the server waits 100 ms before it forks again
             signal_all(random.sample(server.children(), 1), signal.SIGKILL, pause=0.01)
     assert load.ends["reset"] <= 300 < load.ends["served"]
     assert set(load.ends) <= {"served", "reset"}  # no client sees an orderly end
@@ -170,6 +202,57 @@ def test_a_client_whose_child_dies_before_serving_it_is_reset_or_served(start_se
     c.send(b"ping")
     signal_all(stopped, signal.SIGKILL)
     assert receive(c) in (b"ping", RESET)  # but no end of file
+
+
+def test_children_that_are_stopped_and_go_on_are_not_replaced_again_and_again(start_server):
+    server = start_server("tcp4:0")
+    for cycle in range(1, 6):
+        signal_all(server.children(), signal.SIGSTOP, signal.SIGCONT, pause=0.2)
+        assert len(server.children()) <= 1 + cycle
+    assert server.end(signal.SIGTERM, seconds=1) == 0
+    assert not any(word in server.log() for word in ("waiting", "cut off"))
+
+
+def test_a_child_that_was_stopped_and_goes_on_serves_again(start_server):
+    server = start_server("-v", "tcp4:0")
+    (first,) = server.children()
+    signal_all([first], signal.SIGSTOP, signal.SIGCONT)
+    others = set(server.children()) - {first}
+    assert others
+    signal_all(others, signal.SIGKILL)
+    assert server.children() == [first]  # one that waits is enough
+    assert echoes(server.connect())
+    assert until(lambda: re.search(rf"accepted .*, child {first}\n", server.log()))
+
+
+DEADLY = """
+#include <signal.h>
+#include <unistd.h>
+int accept(int fd, void *address, void *size)
+{
+    (void)fd, (void)address, (void)size;
+    usleep(20000);
+    raise(SIGKILL);
+    return -1;
+}
+"""
+
+
+def test_a_server_whose_children_die_at_once_forks_about_ten_times_a_second(start_server):
+    command = ["cc", "-shared", "-fPIC", "-o", "deadly.so", "-x", "c", "-"]
+    subprocess.run(command, input=DEADLY.encode(), check=True)
+    server = start_server("tcp4:0", preload=[os.path.abspath("deadly.so")])
+    before = server.log().count("killed by signal 9")
+    time.sleep(2)
+    assert 2 <= server.log().count("killed by signal 9") - before <= 24
+
+
+def test_children_that_are_not_its_own_leave_no_zombie(start_server):
+    has_a_child_already = ("sh", "-c", 'sleep 0.3 & exec "$@"', "sh")
+    server = start_server("tcp4:0", before=has_a_child_already)
+    assert until(lambda: len(server.children()) == 1, 2)
+    assert is_alive(server.children()[0])
+    assert echoes(server.connect())
 
 
 # ---- Crowds

@@ -105,6 +105,12 @@ def test_no_client_sees_a_short_echo_when_a_server_under_load_ends(server):
     assert load.ends["served"] > 0
 
 
+def test_a_stopped_child_without_a_client_does_not_delay_the_end(server):
+    signal_all(server.children(), signal.SIGSTOP)
+    assert server.end(TERM, seconds=2) == 0
+    assert not any(word in server.log() for word in NO_CONNECTION_IS_NAMED)
+
+
 # ---- SIGKILL
 
 
@@ -133,31 +139,26 @@ def killed(start_server):
     signal_all(killed.left(), KILL, pause=0)
 
 
-@pytest.mark.linux
 def test_a_new_server_starts_at_once_at_the_addresses_of_a_killed_one(killed):
     assert not killed.new.has_ended()
 
 
-@pytest.mark.linux
 def test_idle_children_end_with_a_killed_parent_and_the_busy_one_serves_on(killed):
     assert until(lambda: len(killed.left()) == 1, 2)
     assert echoes(killed.busy)
 
 
-@pytest.mark.linux
 def test_sigterm_does_not_cut_off_the_client_of_a_child_whose_parent_is_killed(killed):
     assert until(lambda: len(killed.left()) == 1, 2)
     signal_all(killed.left(), TERM)
     assert echoes(killed.busy)
 
 
-@pytest.mark.linux
 def test_the_child_of_a_killed_parent_leaves_after_its_client(killed):
     killed.busy.close()
     assert until(lambda: not killed.left(), 2)
 
 
-@pytest.mark.linux
 def test_the_new_server_serves_while_a_child_of_the_killed_one_is_busy(killed, client):
     assert until(lambda: len(killed.left()) == 1, 2)
     assert client.echoes(killed.old.endpoint("tcp4"))
@@ -166,7 +167,6 @@ def test_the_new_server_serves_while_a_child_of_the_killed_one_is_busy(killed, c
 
 
 @pytest.mark.alone
-@pytest.mark.linux
 def test_every_restart_right_after_a_busy_server_is_killed_succeeds(start_server):
     server = start_server("-k", "0", "tcp4:0", "unix")
     endpoint, port = server.endpoint("tcp4"), server.port()

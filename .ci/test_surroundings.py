@@ -1,18 +1,23 @@
 """Odd surroundings: pipes that are full or non-blocking, a terminal, closed descriptors."""
+import fcntl
 import os
 import pty
 import re
+import resource
 import select
 import shlex
 import signal
+import socket
 import subprocess
+import sys
 import threading
 import time
 
 import pytest
 
 from echo import program
-from processes import full_pipe, read_text, run, signal_all, spins
+from processes import full_pipe, holds, read_text, run, signal_all, spins
+from sockets import END, echoes, receive_all
 
 PIPE = subprocess.PIPE
 
@@ -86,6 +91,126 @@ def test_a_full_standard_output_is_an_error(start_server, client, network):
         got = client(endpoint, data=b"x\n", stdout=full)
     assert got.status == 1
     assert got.errors == "client: standard output: write: No space left on device\n"
+
+
+# ---- A client whose output nobody reads any more
+
+NETWORKS = ["tcp4:0", "udp4:0", "unix"]
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_client_ends_by_sigpipe_when_the_reader_of_its_output_leaves(
+    start_server, client, network
+):
+    endpoint = start_server(network).endpoints()[0]
+    process = client.start(endpoint, stdout=PIPE, stderr=PIPE)
+    os.write(process.stdin.fileno(), b"one\n")
+    assert process.stdout.readline() == b"one\n"
+    process.stdout.close()
+    assert process.wait(2) == -signal.SIGPIPE  # although its input stays open
+    assert process.stderr.read() == b""
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_client_without_input_ends_by_sigpipe_when_nobody_reads_its_output(
+    start_server, client, network
+):
+    endpoint = start_server(network).endpoints()[0]
+    reader, writer = os.pipe()
+    process = client.start(endpoint, stdout=writer, stderr=PIPE)
+    os.close(writer)
+    os.close(reader)
+    assert process.wait(2) == -signal.SIGPIPE
+    assert process.stderr.read() == b""
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("output", ["/dev/null", "a file"])
+def test_a_client_whose_output_is_no_pipe_goes_on(start_server, client, network, output):
+    endpoint = start_server(network).endpoints()[0]
+    with open(output, "w") as file:
+        process = client.start(endpoint, stdout=file)
+    assert holds(lambda: process.poll() is None, 0.5)
+    process.communicate(b"x\n", timeout=5)
+    assert process.returncode == 0
+
+
+USER = 200_000 + os.getpid()  # a user with no other pipes
+SIZE_OF_A_PIPE_BESIDE_62_CLIENTS = """
+import fcntl, os, subprocess, sys, time
+pipe = subprocess.PIPE
+clients = [subprocess.Popen(sys.argv[1:], stdin=pipe, stdout=pipe) for _ in range(62)]
+time.sleep(0.5)
+print(fcntl.fcntl(os.pipe()[0], fcntl.F_GETPIPE_SZ))
+for client in clients:
+    client.stdin.close()
+    client.wait()
+"""
+
+
+def test_idle_clients_leave_a_users_later_pipes_as_large_as_ever(start_server):
+    command = program("client", start_server("tcp4:0").endpoint("tcp4"))
+    as_user = ("setpriv", f"--reuid={USER}", "--clear-groups")
+    got = run(*as_user, sys.executable, "-c", SIZE_OF_A_PIPE_BESIDE_62_CLIENTS, *command)
+    assert got == (0, b"65536\n", "")
+
+
+# ---- A log that takes no more
+
+
+@pytest.fixture
+def full_log():
+    """A descriptor for the log: a pipe with room for a few lines, which nobody reads."""
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    yield writer
+    os.close(reader)
+    os.close(writer)
+
+
+def serves(server, clients):
+    """Do so many clients in turn get their echo, and then an end of file?"""
+    for _ in range(clients):
+        c = server.connect("unix")
+        if not echoes(c):
+            return False
+        c.shutdown(socket.SHUT_WR)
+        if receive_all(c) != (b"", END):
+            return False
+    return True
+
+
+def test_a_log_that_nobody_reads_stops_neither_the_service_nor_the_end(start_server, full_log):
+    server = start_server("-v", "unix", log=full_log)
+    assert serves(server, 450)
+    assert server.end(signal.SIGTERM, seconds=2) == 0
+
+
+def test_with_a_log_that_nobody_reads_a_second_signal_ends_the_server(start_server, full_log):
+    server = start_server("-v", "unix", log=full_log)
+    assert serves(server, 100)
+    held = server.connect("unix")
+    assert echoes(held)
+    signal_all([server.pid], signal.SIGTERM, pause=0.5)
+    assert echoes(held)
+    assert server.end(signal.SIGTERM, seconds=2) == 0
+
+
+@pytest.mark.parametrize("size", [512, 1024])
+def test_a_log_that_has_reached_the_limit_for_files_stops_no_service(start_server, size):
+    server = start_server("-v", "unix", limits={resource.RLIMIT_FSIZE: size})
+    first = server.children()
+    assert serves(server, 20)
+    assert len(server.log()) == size
+    assert set(first) <= set(server.children())
+
+
+def test_a_log_whose_reader_is_gone_stops_no_service(start_server):
+    reader, writer = os.pipe()
+    os.close(reader)
+    server = start_server("-v", "unix", log=writer)
+    os.close(writer)
+    assert serves(server, 20)
 
 
 # ---- A terminal
