@@ -317,10 +317,11 @@ static void write_reply(const char *text, size_t size)
             done += (size_t)n;
         else if (NOT_YET(errno))
             (void)poll(&(struct pollfd){STDOUT_FILENO, POLLOUT, 0}, 1, -1);
-        else if (errno == EPIPE)
-            end_by_signal(SIGPIPE);
-        else
+        else {
+            if (errno == EPIPE)
+                end_by_signal(SIGPIPE); /* unless it is blocked */
             err(1, "standard output: write");
+        }
     }
     received += size;
 }
@@ -424,8 +425,6 @@ static void end_by_signal(int number)
     remove_own_address();
     signal(number, SIG_DFL);
     raise(number);
-    if (number == SIGPIPE)
-        _exit(1); /* it is blocked */
 }
 
 /* ---- The command line --------------------------------------------------- */

@@ -226,7 +226,7 @@ static inline _Noreturn void end_options(int option, char **argv,
 {
     if (option == ':')
         usage_error("option '-%c' needs a value", optopt);
-    if (option == '?' && optopt != '-')
+    if (option == '?' && (optopt != '-' || argv[optind] == NULL))
         usage_error("unknown option '-%c'", optopt);
     if (option == '?' && strcmp(argv[optind], "--help") != 0)
         usage_error("unknown option '%s'", argv[optind]);

@@ -7,7 +7,6 @@
  *   parent                 socket, bind, listen; fork; wait for a signal
  *   child, connections     accept; read, write until end of file; close
  *   child, datagrams       recvmsg, sendmsg: there is no connection
- *   watcher                read from a pipe until the parent has died; kill
  *
  * Each process waits for one thing only, so every call may block. The parent
  * keeps a child waiting on each socket. A slow client delays only its child.
@@ -308,8 +307,12 @@ static void reap_and_signal(int number)
                 warnx("child %ld: %s by signal %d", (long)pid,
                       nlisteners == 0 ? "cut off" : "killed", WTERMSIG(status));
             killed += WIFSIGNALED(status) && nlisteners > 0;
-            if (WIFEXITED(status) && WEXITSTATUS(status) != 0)
-                stopping = exit_status = 1; /* it has logged why */
+            if (WIFEXITED(status) && (errno = WEXITSTATUS(status)) != 0) {
+                if (exit_status == 0 && CAN_LOG)
+                    warn("%s: accept",
+                         listeners[(c - children) / max_connections].name);
+                stopping = exit_status = 1;
+            }
             c->pid = 0;
             c->waiting = false;
             nchildren--;
@@ -460,9 +463,7 @@ static void accept_clients(const struct listener *l, struct child *self)
             if (count_waiting(l) > max_waiting)
                 return;
         } else if (errno == EBADF || errno == EINVAL || errno == ENOTSOCK) {
-            if (!stopping && CAN_LOG) /* not closed by on_signal() */
-                warn("%s: accept", l->name);
-            _exit(!stopping); /* 1: the parent ends the server */
+            _exit(stopping ? 0 : errno); /* the parent ends the server */
         } else if (errno != EINTR && errno != ECONNABORTED) {
             if (!reported && CAN_LOG) /* out of descriptors or memory, say */
                 warn("%s: trying again: accept", l->name);

@@ -83,7 +83,6 @@ def test_what_is_unknown_is_a_usage_error_that_names_it(name, argument, problem)
     assert run(*program(name, argument)) == (2, b"", says)
 
 
-@pytest.mark.xfail(reason="the programs crash: argv[optind] is NULL")
 @pytest.mark.parametrize("name", ["server", "client"])
 def test_a_hyphen_among_the_letters_of_the_last_option_is_a_usage_error(name):
     got = run(*program(name, "-v-"))
