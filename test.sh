@@ -157,6 +157,7 @@ cleanup() {
             } }')
     done
     cd / && rm -rf "$dir"
+    [ -z "$late" ] || exit 1
 }
 # Ending the clock, too: else zsh sometimes waits for it.
 late='' clock='' signals='HUP INT QUIT PIPE TERM'
