@@ -459,7 +459,7 @@ for program in server client; do
     done
     check "$program -Z is a usage error" fails 2 "^$program: unknown option '-Z'$" "./$program" -Z
 done
-for wrong in -k-1 -kx -t -m0 '-i tcp' http://localhost:80 --port; do
+for wrong in -k-1 -kx -t -m0 '-i tcp' 'localhost 7777' http://localhost:80 --port; do
     check "server $wrong is a usage error" fails 2 ^server: ./server $wrong
 done
 for wrong in -w '-w 1s' 'tcp:*:7777' 'localhost 7777'; do

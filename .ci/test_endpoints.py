@@ -146,3 +146,11 @@ def test_a_name_with_an_address_that_this_host_lacks_is_served_at_the_other(star
     says = r"server: tcp4:10.99.99.99:\d+: not served: bind: Cannot assign requested address\n"
     assert len(re.findall(says, server.log())) == 1
     assert client.echoes(server.endpoint("tcp4"))
+
+
+def test_a_host_and_then_a_port_is_a_usage_error_of_the_server_that_shows_the_right_form():
+    got = run(*program("server", "0.0.0.0", "8123"))
+    assert (got.status, got.output) == (2, b"")
+    assert got.errors.startswith(
+        "server: unexpected argument '8123' (an endpoint is tcp:HOST:PORT)\n"
+    )
