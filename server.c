@@ -481,7 +481,7 @@ static int serve_client(int fd, const struct listener *l, const char *peer)
     const struct linger orderly = {.l_onoff = false};
     int error = 0;
     size_t sent = 0;
-    char why[64];
+    char why[64] = "";
 
     if (verbose && CAN_LOG)
         warnx("accepted %s on %s, child %ld", peer, l->name, (long)getpid());
@@ -496,7 +496,7 @@ static int serve_client(int fd, const struct listener *l, const char *peer)
     if (error == 0 || error == EAGAIN) /* EAGAIN: the client went idle */
         (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &orderly, sizeof orderly);
     close(fd);
-    snprintf(why, sizeof why, "%s", error ? strerror(error) : "end of file");
+    strncpy(why, error ? strerror(error) : "end of file", sizeof why - 1);
     if (error == ECONNRESET || error == EPIPE)
         strcpy(why, "reset by the client");
     else if (error == EAGAIN)
