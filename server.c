@@ -560,7 +560,7 @@ static int write_all(int fd, const char *data, size_t size, size_t *written)
 static void echo_datagrams(const struct listener *l)
 {
     static char buffer[BUFFER_SIZE], name[TEXT_SIZE];
-    const bool is_unix = l->network->domain == AF_UNIX;
+    const bool is_unix = l->network->domain == AF_UNIX; /* can pass open fds */
     _Alignas(struct cmsghdr) char control[256];
     unsigned refused = 0;
 

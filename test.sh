@@ -111,8 +111,11 @@ probe() {
             grep -q 'listening on' log || grep -E ': (socket|not served|getaddrinfo)' log
             grep -E ': (socket|getaddrinfo|connect): ' err
         } >why
-        [ -s why ] || networks="$networks $n"
-        [ ! -s why ] || skip "${n%:0}: not on this host: $(head -n 1 why)"
+        if [ -s why ]; then
+            skip "${n%:0}: not on this host: $(head -n 1 why)"
+        else
+            networks="$networks $n"
+        fi
     done
 }
 
