@@ -11,14 +11,9 @@
  */
 #include "common.h"
 
-#include <sys/ioctl.h>
-
 #define BUFFER_SIZE 65536
 #define MESSAGE_MAX 65507 /* the most that UDP takes: 65535 less two headers */
 #define NOT_YET(e)  ((e) == EAGAIN || (e) == EINTR) /* not an error */
-#ifndef FIONWRITE /* FreeBSD, NetBSD: bytes unacknowledged; Linux: TIOCOUTQ */
-#define FIONWRITE TIOCOUTQ
-#endif
 
 static bool verbose;
 static int timeout = -1; /* seconds; 0: none; -1: the network's default */
@@ -26,35 +21,31 @@ static const struct network *network;
 static struct addrinfo *list, *peer; /* all addresses; the one in use */
 static char name[TEXT_SIZE];         /* the one in use, as text */
 static int fd;                       /* the socket, connected to it */
-static char failures[4096];          /* a line for each address that failed */
 static struct pollfd ready[3];       /* by wait_for(): socket, input, output */
 static struct { /* input on its way: buffer[start..end) is still to be sent */
     char buffer[BUFFER_SIZE];
     size_t start, end;
-    bool ended, shut; /* input at end of file; nothing more is to be sent */
-    int error;        /* the errno with which sending failed */
+    bool eof, done; /* no more comes; all sent and half-closed, or failed */
+    int error;      /* the errno with which sending failed */
 } input;
 static char reply[BUFFER_SIZE];
 static unsigned long long sent, received;     /* bytes */
 static enum { UNKNOWN, ECHO, OTHER } service; /* what answers datagrams */
-static struct sockaddr_un own; /* the address of a unixgram client */
+static struct sockaddr_un own = {.sun_family = AF_UNIX}; /* unixgram: ours */
 
-/* Connecting: socket, connect */
 static void connect_first(void);
 static int open_connection(void);
 static int fail(const char *call);
-/* A connection: both directions at the same time */
 static int relay(void);
+static int report_unsent(void);
 static int wait_for(short events, bool more_input, int seconds);
 static bool send_input(void);
 static size_t next_size(void);
 static void read_input(void);
 static bool receive(void);
 static void write_reply(const char *text, size_t size);
-/* Datagrams: one at a time */
 static int relay_datagrams(void);
 static int send_message(size_t size);
-/* Rare: an address of our own; the command line */
 static int bind_own_address(void);
 static void remove_own_address(void);
 static void end_by_signal(int number);
@@ -111,7 +102,6 @@ static void connect_first(void)
         if (open_connection() == 0)
             return;
     }
-    fputs(failures, stderr);
     exit(1);
 }
 
@@ -120,8 +110,8 @@ static int open_connection(void)
 {
     const int on = 1, size = 2 * BUFFER_SIZE;
     const struct timeval limit = {timeout, 0};
-    struct sockaddr_storage local = {0}, other = {0};
-    socklen_t len = sizeof local, other_len = sizeof other;
+    struct sockaddr_storage local = {0};
+    socklen_t len = sizeof local;
 
     fd = socket(peer->ai_family, network->type, network->protocol);
     if (fd == -1)
@@ -130,7 +120,6 @@ static int open_connection(void)
         (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
         (void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
     }
-    /* For TCP, as the server's set_up_listener() explains. */
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     (void)setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof on);
     /* A limit for calls that block: connect(), and those for datagrams. */
@@ -152,24 +141,18 @@ static int open_connection(void)
     /* If no server listens, and the kernel chose the server's port for ours,
      * the socket has connected to itself, and would be its own echo. */
     if (getsockname(fd, (struct sockaddr *)&local, &len) == 0 &&
-        getpeername(fd, (struct sockaddr *)&other, &other_len) == 0 &&
-        memcmp(&local, &other, sizeof local) == 0) {
+        memcmp(&local, peer->ai_addr, peer->ai_addrlen) == 0) {
         errno = ECONNREFUSED;
         return fail("connect");
     }
     return 0;
 }
 
-/* Closes `fd`. With -v reports errno, or else notes it for connect_first(). */
+/* Closes `fd`. Reports errno if no other address is left to try, or with -v. */
 static int fail(const char *call)
 {
-    const size_t len = strlen(failures);
-
-    if (verbose)
+    if (verbose || sent > 0 || peer->ai_next == NULL)
         warn("%s: %s", name, call);
-    else
-        snprintf(failures + len, sizeof failures - len, "%s: %s: %s: %s\n",
-                 getprogname(), name, call, strerror(errno));
     close(fd);
     return -1;
 }
@@ -181,41 +164,33 @@ static int fail(const char *call)
  * forever once the echo has filled the buffers and the server stops reading. */
 static int relay(void)
 {
-    socklen_t len = sizeof input.error;
-    int left = 1; /* bytes not yet acknowledged; our FIN counts as one */
-
     (void)fcntl(fd, F_SETFL, O_NONBLOCK); /* it is ours alone */
     do {
         const bool blocked = send_input();
 
         if (wait_for(blocked ? POLLIN | POLLOUT : POLLIN,
-                     !blocked && !input.shut, timeout) == 0)
+                     !blocked && !input.done, timeout) == 0)
             errx(1, "%s: timed out: nothing sent or received for %d s", name,
                  timeout);
         if (ready[1].revents != 0)
             read_input();
         /* Anything but POLLOUT (POLLIN, POLLHUP, POLLERR) is for recv(). */
     } while ((ready[0].revents & ~POLLOUT) == 0 || receive());
+    return report_unsent();
+}
 
-    /* Did the server get everything? recv() returns 0 even if our last bytes
-     * come too late and a reset follows. Our FIN (if not sent yet) makes the
-     * server's kernel answer: an ACK or a reset; wait up to 1 s for it. */
-    (void)shutdown(fd, SHUT_WR);
-    for (int tries = 0; input.error == 0 && left > 0 && tries < 100; tries++) {
-        (void)poll(NULL, 0, tries > 0 ? 10 : 0); /* sleeps 10 ms */
-        if (ioctl(fd, FIONWRITE, &left) == -1)
-            left = 0;
-        (void)getsockopt(fd, SOL_SOCKET, SO_ERROR, &input.error, &len);
-    }
+/* Reports input that was not sent, and returns the exit status. */
+static int report_unsent(void)
+{
     /* Is there more input, now or in a moment? */
-    if (!input.shut && input.start == input.end &&
+    if (!input.done && input.start == input.end &&
         poll(&(struct pollfd){STDIN_FILENO, POLLIN, 0}, 1, 100) > 0)
         read_input();
     if (input.error != 0)
         warnx("%s: send: %s", name, strerror(input.error));
     else if (input.start < input.end)
         warnx("%s: the server closed with input left unsent", name);
-    else if (!input.shut && isatty(STDIN_FILENO))
+    else if (!input.done && isatty(STDIN_FILENO))
         warnx("%s: the server closed the connection", name);
     return input.error != 0 || input.start < input.end;
 }
@@ -245,22 +220,22 @@ static bool send_input(void)
 {
     size_t size;
 
-    while (!input.shut && (size = next_size()) > 0) {
+    while (!input.done && (size = next_size()) > 0) {
         ssize_t n = send(fd, input.buffer + input.start, size, 0);
 
         if (n == -1 && NOT_YET(errno))
             return true;
         if (n == -1) { /* what the server sent before may still come */
             input.error = errno;
-            input.ended = true;
+            input.eof = true;
             break;
         }
         input.start += (size_t)n;
         sent += (size_t)n;
     }
-    if (input.ended && !input.shut)
+    if (input.eof && !input.done)
         (void)shutdown(fd, SHUT_WR);
-    input.shut = input.ended;
+    input.done = input.eof;
     return false;
 }
 
@@ -276,7 +251,7 @@ static size_t next_size(void)
     newline = memchr(start, '\n', size);
     if (newline != NULL)
         return (size_t)(newline - start) + 1;
-    return size == MESSAGE_MAX || input.ended ? size : 0;
+    return size == MESSAGE_MAX || input.eof ? size : 0;
 }
 
 /* Reads what input there is, and appends it to what is still unsent. */
@@ -291,7 +266,7 @@ static void read_input(void)
              sizeof input.buffer - input.end);
     if (n == -1 && !NOT_YET(errno))
         err(1, "standard input: read");
-    input.ended = n == 0;
+    input.eof = n == 0;
     input.end += n > 0 ? (size_t)n : 0;
 }
 
@@ -344,9 +319,9 @@ static int relay_datagrams(void)
             input.start += size;
             sent += size;
         }
-        if ((input.ended && service != OTHER) ||
-            wait_for(service == OTHER ? POLLIN : 0, !input.ended,
-                     input.ended ? timeout : 0) == 0)
+        if ((input.eof && service != OTHER) ||
+            wait_for(service == OTHER ? POLLIN : 0, !input.eof,
+                     input.eof ? timeout : 0) == 0)
             return 0; /* all answered; or no more from another service */
         if (ready[1].revents != 0)
             read_input();
@@ -390,25 +365,22 @@ static int send_message(size_t size)
     return fail("recv");
 }
 
-/* ---- Rare: an address of our own ---------------------------------------- */
+/* ---- Rare: an address of our own; the options --------------------------- */
 
 /* A unixgram server can reply only to an address. Linux gives us one without a
  * file (autobind, unix(7)); elsewhere we must remove one. Returns 0, or -1. */
 static int bind_own_address(void)
 {
-    own.sun_family = AF_UNIX;
 #ifdef __linux__
     return bind(fd, (struct sockaddr *)&own, sizeof own.sun_family);
 #else
-    static const int numbers[] = {SIGHUP, SIGINT, SIGTERM};
-
     strcpy(own.sun_path, "/tmp/echo-client.XXXXXX");
     close(mkstemp(own.sun_path)); /* for its name; bind() makes the file */
     unlink(own.sun_path);
     atexit(remove_own_address);
-    for (int i = 0; i < 3; i++)
-        if (signal(numbers[i], end_by_signal) == SIG_IGN)
-            signal(numbers[i], SIG_IGN);
+    catch_signal(SIGHUP, end_by_signal);
+    catch_signal(SIGINT, end_by_signal);
+    catch_signal(SIGTERM, end_by_signal);
     umask(0); /* BSD: else a server of another user could not reply */
     return bind(fd, (struct sockaddr *)&own, sizeof own);
 #endif
@@ -426,8 +398,6 @@ static void end_by_signal(int number)
     signal(number, SIG_DFL);
     raise(number);
 }
-
-/* ---- The command line --------------------------------------------------- */
 
 static const char help[] =
     "[-hv] [-w SECONDS] [ENDPOINT]\n\n"

@@ -52,6 +52,7 @@ static const struct network networks[] = {
     {"unix", AF_UNIX, SOCK_STREAM, 0, "unix.sock"},
     {"unixgram", AF_UNIX, SOCK_DGRAM, 0, "unixgram.sock"},
     {"unixpacket", AF_UNIX, SOCK_SEQPACKET, 0, "unixpacket.sock"},
+    {NULL, 0, 0, 0, NULL},
 };
 
 /* Returns the network that `text` names, up to a colon or its end, or NULL. */
@@ -59,10 +60,9 @@ static inline const struct network *find_network(const char *text)
 {
     const size_t len = strcspn(text, ":");
 
-    for (size_t i = 0; i < sizeof networks / sizeof *networks; i++)
-        if (len == strlen(networks[i].name) &&
-            strncasecmp(text, networks[i].name, len) == 0)
-            return &networks[i];
+    for (const struct network *n = networks; n->name != NULL; n++)
+        if (len == strlen(n->name) && strncasecmp(text, n->name, len) == 0)
+            return n;
     return NULL;
 }
 
@@ -78,8 +78,9 @@ struct endpoint { /* points into itself: not to be copied */
 
 static inline bool is_port(const char *text, const struct network *n)
 {
-    return text[strspn(text, "0123456789")] == '\0' ||
-           getservbyname(text, n->type == SOCK_STREAM ? "tcp" : "udp") != NULL;
+    return *text != '\0' &&
+           (text[strspn(text, "0123456789")] == '\0' ||
+            getservbyname(text, n->type == SOCK_STREAM ? "tcp" : "udp"));
 }
 
 /* Parses `text`, and keeps pointers to it. Returns NULL, or what is wrong. */
@@ -90,7 +91,8 @@ static inline const char *parse_endpoint(struct endpoint *e, const char *text)
     const bool is_url = rest != NULL && strncmp(rest, "://", 3) == 0;
     char *host, *colon;
 
-    *e = (struct endpoint){find_network(text), "", text, "", ""};
+    *e = (struct endpoint){
+        .network = find_network(text), .host = "", .port = text};
     if (e->network == NULL && is_url)
         return "unknown network (for a list, see -h)";
     if (e->network == NULL)
@@ -105,25 +107,26 @@ static inline const char *parse_endpoint(struct endpoint *e, const char *text)
                  "socket path too long (at most %zu bytes)", path_max);
         return strlen(e->port) <= path_max ? NULL : e->problem;
     }
-    /* Without a colon it is a port or a host. strncpy() cuts no valid host. */
-    host = strncpy(e->copy, e->port, sizeof e->copy - 1);
-    e->host = is_port(host, e->network) ? "" : host;
-    e->port = *e->host == '\0' ? host : e->network->address;
+    e->host = host = strncpy(e->copy, e->port, sizeof e->copy - 1);
     colon = strrchr(host, ':');
     if (colon != NULL && strchr(colon, ']') == NULL) { /* [::1] has no port */
         *colon = '\0';
         e->port = colon + 1;
+    } else if (is_port(host, e->network)) {
+        e->host = "";
+        e->port = host;
+    } else {
+        e->port = e->network->address;
     }
     if (*host == '[' && host[strlen(host) - 1] == ']') {
         host[strlen(host) - 1] = '\0';
         e->host++;
-    } else if (strchr(e->host, ':') != NULL) {
+    } else if (strchr(host, ':') != NULL) {
         return "a literal IPv6 address goes in brackets, as in [::1]:7777";
     }
     snprintf(e->problem, sizeof e->problem, "invalid port '%s'", e->port);
     /* Some getaddrinfo()s take 70000 for 4464, its remainder modulo 65536. */
-    if (*e->port == '\0' || !is_port(e->port, e->network) ||
-        strtol(e->port, NULL, 10) > 65535)
+    if (!is_port(e->port, e->network) || strtol(e->port, NULL, 10) > 65535)
         return e->problem;
     return NULL;
 }
@@ -199,6 +202,19 @@ static inline void prepare_process(void)
     setvbuf(stderr, line, _IOLBF, sizeof line); /* one write() per line */
     signal(SIGPIPE, SIG_IGN); /* a write() to a peer that is gone just fails */
     signal(SIGXFSZ, SIG_IGN); /* and so does one to a file that is too large */
+}
+
+/* Calls a function when a signal comes. SIGINT or SIGHUP that was ignored from
+ * the start, by a shell's "&" or by nohup, stays so. SA_RESTART: most calls that
+ * the signal interrupts go on; on a socket with a timeout they fail (EINTR). */
+static inline void catch_signal(int number, void (*handler)(int))
+{
+    struct sigaction before, action = {.sa_flags = SA_RESTART};
+
+    action.sa_handler = handler;
+    sigaction(number, &action, &before);
+    if (before.sa_handler == SIG_IGN && (number == SIGINT || number == SIGHUP))
+        sigaction(number, &before, NULL);
 }
 
 #ifdef __linux__ /* BSD and macOS have getprogname() */
