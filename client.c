@@ -182,10 +182,15 @@ static int relay(void)
 /* Reports input that was not sent, and returns the exit status. */
 static int report_unsent(void)
 {
+    socklen_t len = sizeof input.error;
+
     /* Is there more input, now or in a moment? */
     if (!input.done && input.start == input.end &&
         poll(&(struct pollfd){STDIN_FILENO, POLLIN, 0}, 1, 100) > 0)
         read_input();
+    /* If our last bytes came too late, a reset has followed the end of file. */
+    if (input.error == 0)
+        (void)getsockopt(fd, SOL_SOCKET, SO_ERROR, &input.error, &len);
     if (input.error != 0)
         warnx("%s: send: %s", name, strerror(input.error));
     else if (input.start < input.end)

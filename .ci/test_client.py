@@ -318,13 +318,11 @@ def unused_port():
         yield s.getsockname()[1]
 
 
-def test_an_error_names_each_address_that_was_tried(client, unused_port):
+def test_the_error_is_that_of_the_last_address(client, unused_port):
     got = client(f"tcp:{unused_port}")
-    addresses = f"tcp:{HERE}:{unused_port}", f"tcp:[::1]:{unused_port}"
-    says = {f"client: {address}: connect: Connection refused" for address in addresses}
+    says = rf"client: tcp:.*:{unused_port}: connect: Connection refused\n"
     assert got.status == 1
-    assert set(got.errors.splitlines()) == says
-    assert len(got.errors.splitlines()) == 2
+    assert re.fullmatch(says, got.errors)
 
 
 def test_option_v_reports_each_attempt_as_it_is_made(client, unused_port):

@@ -42,7 +42,7 @@ def test_the_log_names_a_reset(start_server):
     c = server.connect()
     assert echoes(c)
     reset(c)
-    assert until(lambda: "after 4 bytes: reset by the client" in server.log())
+    assert until(lambda: "after 4 bytes: Connection reset by peer" in server.log())
 
 
 @pytest.mark.linux

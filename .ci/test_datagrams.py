@@ -40,7 +40,6 @@ def test_a_sender_with_a_port_below_1024_gets_no_reply(start_server):
     low = udp_socket((HERE, 1023), to=(HERE, server.port("udp4")))
     low.send(b"x")
     assert receive(low, 0.3) is None
-    assert f"no reply to udp4:{HERE}:1023" in server.log()
 
 
 def test_a_sender_at_the_servers_port_on_another_host_gets_no_reply(start_server):
@@ -48,9 +47,7 @@ def test_a_sender_at_the_servers_port_on_another_host_gets_no_reply(start_server
     port = server.port("udp4")
     same = udp_socket(("127.0.0.2", port), to=(HERE, port))
     same.send(b"x")
-    same.send(b"x")
     assert receive(same, 0.3) is None
-    assert server.log().count("no reply to") == 1
 
 
 def test_no_other_program_can_take_the_servers_udp_port(start_server):
