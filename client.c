@@ -33,7 +33,7 @@ static unsigned long long sent, received;     /* bytes */
 static enum { UNKNOWN, ECHO, OTHER } service; /* what answers datagrams */
 static struct sockaddr_un own = {.sun_family = AF_UNIX}; /* unixgram: ours */
 
-static void connect_first(void);
+static void connect_next(void);
 static int open_connection(void);
 static int fail(const char *call);
 static int relay(void);
@@ -73,7 +73,7 @@ int main(int argc, char **argv)
     if (timeout == -1)
         timeout = network->type == SOCK_DGRAM ? 1 : 0;
     peer = list;
-    connect_first();
+    connect_next();
     if (verbose || terminal)
         warnx("connected to %s%s", name,
               terminal ? "; Ctrl-D ends the input" : "");
@@ -92,8 +92,8 @@ int main(int argc, char **argv)
 
 /* ---- Connecting: socket, connect ---------------------------------------- */
 
-/* Connects to the first address that works: localhost, for one, has several. */
-static void connect_first(void)
+/* Connects to the next address that works: localhost, for one, has several. */
+static void connect_next(void)
 {
     for (; peer != NULL; peer = peer->ai_next) {
         format_address(name, network, peer->ai_addr, peer->ai_addrlen);
@@ -109,7 +109,7 @@ static void connect_first(void)
 static int open_connection(void)
 {
     const int on = 1, size = 2 * BUFFER_SIZE;
-    const struct timeval limit = {timeout, 0};
+    const struct timeval limit = {.tv_sec = timeout};
     struct sockaddr_storage local = {0};
     socklen_t len = sizeof local;
 
@@ -128,7 +128,7 @@ static int open_connection(void)
     if (network->domain == AF_UNIX && network->type == SOCK_DGRAM &&
         bind_own_address() == -1)
         return fail("bind");
-    /* After EINTR (Ctrl-Z, fg) TCP goes on: wait, call again for EISCONN. */
+    /* After EINTR (Ctrl-Z, fg) TCP goes on: wait; call again, for EISCONN. */
     while (connect(fd, peer->ai_addr, peer->ai_addrlen) == -1 &&
            errno != EISCONN) {
         if (errno == EINTR && wait_for(POLLOUT, false, timeout) != 0)
@@ -184,7 +184,7 @@ static int report_unsent(void)
 {
     socklen_t len = sizeof input.error;
 
-    /* Is there more input, now or in a moment? */
+    /* Is there more input, now or within 100 ms? */
     if (!input.done && input.start == input.end &&
         poll(&(struct pollfd){STDIN_FILENO, POLLIN, 0}, 1, 100) > 0)
         read_input();
@@ -299,7 +299,7 @@ static void write_reply(const char *text, size_t size)
             (void)poll(&(struct pollfd){STDOUT_FILENO, POLLOUT, 0}, 1, -1);
         else {
             if (errno == EPIPE)
-                end_by_signal(SIGPIPE); /* unless it is blocked */
+                end_by_signal(SIGPIPE); /* returns if that is blocked */
             err(1, "standard output: write");
         }
     }
@@ -319,15 +319,16 @@ static int relay_datagrams(void)
         while ((size = next_size()) > 0) {
             while (send_message(size) == -1) {
                 peer = sent == 0 ? peer->ai_next : NULL; /* NULL: give up */
-                connect_first();
+                connect_next();
             }
             input.start += size;
             sent += size;
         }
-        if ((input.eof && service != OTHER) ||
-            wait_for(service == OTHER ? POLLIN : 0, !input.eof,
+        if (input.eof && service != OTHER)
+            return 0; /* each message has been answered */
+        if (wait_for(service == OTHER ? POLLIN : 0, !input.eof,
                      input.eof ? timeout : 0) == 0)
-            return 0; /* all answered; or no more from another service */
+            return 0; /* another service has been silent that long */
         if (ready[1].revents != 0)
             read_input();
         if (ready[0].revents != 0)
@@ -343,11 +344,11 @@ static int send_message(size_t size)
     const char *message = input.buffer + input.start;
 
     for (int tries = 0; tries < 3; tries++) {
-        /* No room in a queue: the datagram is lost, as it may be on the way. */
+        /* A full queue loses the datagram, as the network may. */
         if (send(fd, message, size, 0) == -1 && !NOT_YET(errno) &&
             errno != ENOBUFS)
             return fail("send");
-        for (int ignored = 0; ignored < 100; ignored++) {
+        for (int ignored = 0; ignored < 100; ignored++) { /* then try again */
             const ssize_t n = recv(fd, reply, sizeof reply, 0);
             const bool echo =
                 n == (ssize_t)size && memcmp(reply, message, size) == 0;
@@ -355,7 +356,7 @@ static int send_message(size_t size)
             if (n == -1 && errno == EINTR)
                 continue; /* Ctrl-Z and fg */
             if (n == -1 && (errno == EAGAIN || errno == EMSGSIZE))
-                break; /* lost or late; or too large: next in fragments */
+                break; /* lost or late; or too large: fragmented next time */
             if (n == -1)
                 return fail("recv");
             if (service == UNKNOWN)

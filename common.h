@@ -83,7 +83,7 @@ static inline bool is_port(const char *text, const struct network *n)
             getservbyname(text, n->type == SOCK_STREAM ? "tcp" : "udp"));
 }
 
-/* Parses `text`, and keeps pointers to it. Returns NULL, or what is wrong. */
+/* Parses `text`, which must outlive `e`. Returns NULL, or what is wrong. */
 static inline const char *parse_endpoint(struct endpoint *e, const char *text)
 {
     const size_t path_max = sizeof((struct sockaddr_un *)0)->sun_path - 1;
@@ -205,8 +205,8 @@ static inline void prepare_process(void)
 }
 
 /* Calls a function when a signal comes. SIGINT or SIGHUP that was ignored from
- * the start, by a shell's "&" or by nohup, stays so. SA_RESTART: most calls that
- * the signal interrupts go on; on a socket with a timeout they fail (EINTR). */
+ * the start, by a shell's "&" or by nohup, stays so. SA_RESTART: most calls
+ * that it interrupts go on; those on a socket with a timeout fail (EINTR). */
 static inline void catch_signal(int number, void (*handler)(int))
 {
     struct sigaction before, action = {.sa_flags = SA_RESTART};

@@ -22,14 +22,14 @@
 #define BUFFER_SIZE   (256 * 1024)
 #define BACKLOG       65535 /* the system cuts it to its own limit */
 #define LISTENERS_MAX 256
-#define PORT_OF(a)    (((struct sockaddr_in *)(a))->sin_port) /* IPv6, too */
+#define PORT_OF(a)    (((struct sockaddr_in *)(a))->sin_port) /* or sin6_port */
 /* While serving, messages that would block are dropped: a log that no process
  * reads must not stop us. (O_NONBLOCK would affect all that share the log.) */
-#define CAN_LOG (poll(&(struct pollfd){STDERR_FILENO, POLLOUT, 0}, 1, 0) == 1)
+#define can_log() (poll(&(struct pollfd){STDERR_FILENO, POLLOUT, 0}, 1, 0) == 1)
 
 struct child {
     _Atomic pid_t pid;         /* 0: the slot is free */
-    atomic_bool busy, stopped; /* with a client; by SIGSTOP */
+    atomic_bool busy, stopped; /* has a client; was stopped, as by Ctrl-Z */
 };
 
 struct listener { /* a socket that listens, or that takes datagrams */
@@ -37,21 +37,21 @@ struct listener { /* a socket that listens, or that takes datagrams */
     in_port_t port; /* in network byte order; 0 for AF_UNIX */
     const struct network *network;
     char name[TEXT_SIZE];   /* its endpoint */
-    const char *path;       /* its socket file, if this process made one */
+    const char *path;       /* its socket file, unless it was adopted */
     struct stat file;       /* lstat() result for its socket file */
     struct child *children; /* max_connections slots */
 };
 
 static int max_waiting = 32, max_connections = 512, idle_timeout = 300;
 static bool inetd, verbose;
-static struct listener listeners[LISTENERS_MAX];
+static struct listener listeners[LISTENERS_MAX + 1]; /* 1 more: an error */
 static struct child *children; /* of all listeners, in shared memory */
 static int nlisteners, nslots, nchildren, exit_status;
 static int alive_fd = -1; /* closes when the parent dies: fork_watcher() */
-static const struct timespec ms_100 = {0, 100000000};
-static const struct linger reset = {.l_onoff = true}; /* close() resets */
+static const struct timespec ms_100 = {.tv_nsec = 100000000};
+static const struct linger reset = {.l_onoff = true}; /* close() sends one */
 static sigset_t no_signals; /* the mask while we wait: empty */
-static volatile sig_atomic_t stopping, out_of_time; /* set by on_signal() */
+static volatile sig_atomic_t stopping, out_of_time; /* see on_signal() */
 static volatile sig_atomic_t child_fd = -1; /* the socket a child waits on */
 
 /* Opening the sockets: socket, setsockopt, bind, listen */
@@ -63,7 +63,7 @@ static void add_listener(struct listener *l);
 /* A child: accept, then read and write until end of file */
 static void accept_clients(const struct listener *l, struct child *self);
 static void retry_accept(const struct listener *l, bool *reported);
-static int serve_client(int fd, const struct listener *l, const char *peer);
+static int serve_client(int fd, const struct listener *l, const char *client);
 static int echo_stream(int fd, bool packets, size_t *echoed);
 static int write_all(int fd, const char *data, size_t size, size_t *written);
 /* The parent: a child waiting on each socket */
@@ -83,7 +83,7 @@ static void echo_datagrams(const struct listener *l);
 static bool may_reply(const void *peer);
 static void send_reply(struct msghdr *m);
 /* Rare: stale socket files, sockets that others opened; the options */
-static bool may_retry_bind(const struct addrinfo *a);
+static bool reclaim_address(const struct addrinfo *a);
 static void adopt_listeners(void);
 static void adopt_socket(int fd);
 static int serve_stdin(void);
@@ -135,7 +135,7 @@ static void open_endpoint(const char *text, const char *next)
 
         if (a->ai_family == AF_UNIX)
             l.path = e.port;
-        else if (nlisteners > first) /* port 0: all get what the first got */
+        else if (nlisteners > first) /* port 0: all get the first one's */
             PORT_OF(a->ai_addr) = listeners[first].port;
         format_address(l.name, l.network, a->ai_addr, a->ai_addrlen);
         while (i < nlisteners && strcmp(listeners[i].name, l.name) != 0)
@@ -146,7 +146,7 @@ static void open_endpoint(const char *text, const char *next)
     if (e.network->domain != AF_UNIX)
         freeaddrinfo(list);
     if (nlisteners == first)
-        exit(1);
+        exit(1); /* skip_address() has said why */
 }
 
 /* Makes a socket that listens at an address, or takes its datagrams. Returns 0,
@@ -158,7 +158,7 @@ static int open_listener(struct listener *l, const struct addrinfo *a)
         return skip_address(l, "socket");
     set_options(l->fd, l->network->type);
     for (int tries = 0; bind(l->fd, a->ai_addr, a->ai_addrlen) == -1; tries++)
-        if (tries == 5 || !may_retry_bind(a))
+        if (tries == 5 || !reclaim_address(a))
             return skip_address(l, "bind");
     add_listener(l);
     if (l->network->type != SOCK_DGRAM && listen(l->fd, BACKLOG) == -1)
@@ -166,16 +166,16 @@ static int open_listener(struct listener *l, const struct addrinfo *a)
     return 0;
 }
 
-/* Sets the options of a listener. TCP connections inherit them. */
+/* Sets those options that the socket has. TCP connections inherit them. */
 static void set_options(int fd, int type)
 {
-    const int on = 1, room = 128 * 1024; /* UDP needs 65507 */
+    const int on = 1, room = 128 * 1024; /* for 65507 bytes, and overhead */
 
-    /* Else an IPv6 socket takes the port for IPv4, too, on some systems. */
+    /* Without this an IPv6 socket takes the IPv4 port, too, on some systems. */
     (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
     if (type == SOCK_STREAM) {
         /* Without this the port stays in use for a minute: the kernel remembers
-         * closed connections (TIME_WAIT). UDP servers would share a port. */
+         * closed connections (TIME_WAIT). UDP servers could share the port. */
         (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
         /* Nagle's algorithm holds a short segment back until the client has
          * acknowledged the one before, and a delayed ACK takes 40 ms. */
@@ -185,10 +185,9 @@ static void set_options(int fd, int type)
         (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT,
                          &(int){idle_timeout * 1000}, sizeof(int));
 #endif
-        (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on,
-                         sizeof on); /* notices a dead host */
-        (void)setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &on,
-                         sizeof on); /* echo MSG_OOB, too */
+        /* Notices a dead host; echoes MSG_OOB, too; resets: serve_client(). */
+        (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+        (void)setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof on);
         (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
     } else {
         /* A message goes whole or not at all: make room for the largest. */
@@ -228,47 +227,46 @@ static void add_listener(struct listener *l)
         l->port = PORT_OF(&bound);
     if (l->path != NULL)
         (void)lstat(l->path, &l->file);
-    if (nlisteners == LISTENERS_MAX)
-        errx(1, "more than %d sockets", LISTENERS_MAX);
     listeners[nlisteners++] = *l;
+    if (nlisteners > LISTENERS_MAX)
+        errx(1, "more than %d sockets", LISTENERS_MAX);
 }
 
 /* ---- A child: accept, then read and write until end of file ------------- */
 
 /* Accepts clients in turn, until enough other children wait. The kernel wakes
- * one child for each client. A child marks itself busy before it counts: if the
- * last two turn busy at once, at least one counts 0 and wakes the parent. */
+ * one child for each client. A child sets `busy` before it counts, so that of
+ * the last two at least one counts 0, and wakes the parent. */
 static void accept_clients(const struct listener *l, struct child *self)
 {
     do {
         struct sockaddr_storage peer = {0};
         socklen_t len = sizeof peer;
-        char name[TEXT_SIZE] = "";
+        char client[TEXT_SIZE] = "";
         bool reported = false;
-        int conn_fd;
+        int fd;
 
-        while ((conn_fd = accept(child_fd, (struct sockaddr *)&peer, &len)) ==
-               -1)
+        while ((fd = accept(child_fd, (struct sockaddr *)&peer, &len)) == -1)
             retry_accept(l, &reported);
         self->busy = true;
         if (count_waiting(l) == 0)
             kill(getppid(), SIGCHLD); /* if orphaned: init ignores it */
         if (verbose)
-            format_address(name, l->network, (struct sockaddr *)&peer, len);
-        (void)serve_client(conn_fd, l, name);
+            format_address(client, l->network, (struct sockaddr *)&peer, len);
+        (void)serve_client(fd, l, client);
         self->busy = false;
-    } while (count_waiting(l) <= max_waiting);
+    } while (count_waiting(l) <= max_waiting); /* itself, too */
 }
 
-/* Sorts the errors of accept(): the client's, the socket's, the host's. Returns
+/* Handles an error of accept(), such as too few descriptors: exits, or returns
  * when it is time to try again. */
 static void retry_accept(const struct listener *l, bool *reported)
 {
     if (errno == EINTR || errno == ECONNABORTED)
         return;
     if (errno == EBADF || errno == EINVAL || errno == ENOTSOCK)
-        _exit(stopping ? 0 : errno); /* closed by on_signal(); or see reap() */
-    if (!*reported && CAN_LOG)       /* out of descriptors or memory, say */
+        _exit(stopping ? 0 : errno); /* on_signal() closed it; see reap() */
+    if (!*reported && can_log())
         warn("%s: trying again: accept", l->name);
     *reported = true;
     nanosleep(&ms_100, NULL);
@@ -276,18 +274,18 @@ static void retry_accept(const struct listener *l, bool *reported)
 
 /* Serves one client to the end. Its errors affect no other client. Returns 0,
  * or the errno that kept the client from getting everything. */
-static int serve_client(int fd, const struct listener *l, const char *peer)
+static int serve_client(int fd, const struct listener *l, const char *client)
 {
     const struct timeval limit = {.tv_sec = idle_timeout}; /* 0: none */
     const struct linger orderly = {.l_onoff = false};
     size_t sent = 0;
     int error = 0;
 
-    if (verbose && CAN_LOG)
-        warnx("accepted %s on %s, child %ld", peer, l->name, (long)getpid());
-    /* Until everything is echoed, close() sends a reset, even if the child is
-     * killed: the client learns that the echo is incomplete. A connection has
-     * this from its listener, but on BSD and macOS with 120 s instead of 0. */
+    if (verbose && can_log())
+        warnx("accepted %s on %s, child %ld", client, l->name, (long)getpid());
+    /* TCP: until everything is echoed, close() sends a reset, even if the child
+     * is killed, so the client learns that the echo is incomplete. Set again:
+     * on BSD and macOS a connection inherits 120 s instead of 0. */
     (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
     (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
@@ -296,20 +294,20 @@ static int serve_client(int fd, const struct listener *l, const char *peer)
     if (error == 0 || error == EAGAIN) /* EAGAIN: the client went idle */
         (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &orderly, sizeof orderly);
     close(fd);
-    if (verbose && CAN_LOG)
-        warnx("closed %s on %s after %zu bytes: %s", peer, l->name, sent,
+    if (verbose && can_log())
+        warnx("closed %s on %s after %zu bytes: %s", client, l->name, sent,
               error == 0        ? "end of file"
               : error == EAGAIN ? "idle timeout"
                                 : strerror(error));
     return error == EAGAIN ? 0 : error;
 }
 
-/* Echoes what comes on a connected, blocking socket until end of file, which
- * the peer sends by a half-close or a close; *echoed grows by the bytes echoed.
- * With `packets` (not SOCK_STREAM) each read() is a message. Returns 0, or -1
- * with errno set: ECONNRESET or EPIPE if the peer is gone (ignore SIGPIPE),
- * EAGAIN after SO_RCVTIMEO, ETIMEDOUT after SO_SNDTIMEO, EMSGSIZE for a message
- * that the buffer may have cut off. */
+/* Echoes what comes on a connected, blocking socket until end of file: the peer
+ * has closed, or half-closed. *echoed grows by the bytes echoed. With `packets`
+ * (not SOCK_STREAM) each read() is a message; an empty one counts as the end of
+ * file. Returns 0, or -1 with errno set: EAGAIN after SO_RCVTIMEO, ETIMEDOUT
+ * after SO_SNDTIMEO, ECONNRESET or EPIPE if the peer is gone (ignore SIGPIPE),
+ * EMSGSIZE if a message fills the buffer. */
 static int echo_stream(int fd, bool packets, size_t *echoed)
 {
     static char buffer[BUFFER_SIZE];
@@ -350,8 +348,8 @@ static int write_all(int fd, const char *data, size_t size, size_t *written)
 
 /* ---- The parent: a child waiting on each socket ------------------------- */
 
-/* Keeps a child waiting on each socket until a signal says to stop. So clients
- * rarely wait for fork(), which takes longer than a short echo. */
+/* Keeps a child waiting on each socket until a signal says to stop. Then
+ * clients rarely wait for fork(), which takes longer than a short echo. */
 static void supervise(void)
 {
     nslots = nlisteners * max_connections;
@@ -362,7 +360,7 @@ static void supervise(void)
     fork_watcher();
     for (int i = 0; i < nlisteners; i++) {
         listeners[i].children = children + (long)i * max_connections;
-        if (CAN_LOG)
+        if (can_log())
             warnx("listening on %s", listeners[i].name);
     }
     while (!stopping) {
@@ -370,8 +368,7 @@ static void supervise(void)
             if (count_waiting(&listeners[i]) == 0)
                 fork_child(&listeners[i]);
         pselect(0, NULL, NULL, NULL, NULL, &no_signals);
-        if (reap() >
-            0) /* if each one dies at once: at most 10 forks a second */
+        if (reap() > 0) /* if each dies at once: at most 10 forks a second */
             nanosleep(&ms_100, NULL);
     }
 }
@@ -379,7 +376,7 @@ static void supervise(void)
 /* Forks a child to wait on a socket, unless its slots are all taken. */
 static void fork_child(const struct listener *l)
 {
-    static bool reported; /* that fork() fails; until it works again */
+    static bool reported; /* fork() failed the last time */
     struct child *slot = l->children, *end = slot + max_connections;
     pid_t pid;
 
@@ -387,7 +384,7 @@ static void fork_child(const struct listener *l)
         slot++;
     if (slot == end)
         return;
-    pid = fork(); /* not into slot->pid: the child's 0 would mark it free */
+    pid = fork(); /* slot->pid = fork() would let the child store 0: free */
     if (pid == 0) {
         /* Else the other ports would stay in use while this child lives. */
         for (int i = 0; i < nlisteners; i++)
@@ -407,10 +404,10 @@ static void fork_child(const struct listener *l)
         slot->pid = pid;
         nchildren++;
     } else { /* meanwhile clients wait in the backlog */
-        if (!reported && CAN_LOG)
+        if (!reported && can_log())
             warn("%s: trying again: fork", l->name);
         nanosleep(&ms_100, NULL);
-        raise(SIGCHLD); /* wakes the parent */
+        raise(SIGCHLD); /* pending: pselect() returns at once */
     }
     reported = pid == -1;
 }
@@ -425,9 +422,9 @@ static int count_waiting(const struct listener *l)
     return waiting;
 }
 
-/* Notes which children have ended, were stopped or continued. SIGCHLDs merge,
- * so waitpid() repeats. It also reaps strangers: process 1 of a container
- * inherits orphans. Returns how many children were killed. */
+/* Notes which children have ended, were stopped or continued. Several SIGCHLDs
+ * may arrive as one, so waitpid() repeats. It also reaps strangers, because
+ * process 1 of a container inherits orphans. Returns how many were killed. */
 static int reap(void)
 {
     int status, killed = 0;
@@ -443,11 +440,11 @@ static int reap(void)
         c->stopped = WIFSTOPPED(status);
         if (WIFSTOPPED(status) || WIFCONTINUED(status))
             continue;
-        if (WIFSIGNALED(status) && CAN_LOG)
+        if (WIFSIGNALED(status) && can_log())
             warnx("child %d: killed by signal %d", pid, WTERMSIG(status));
         killed += WIFSIGNALED(status);
         if (WIFEXITED(status) && (errno = WEXITSTATUS(status)) != 0) {
-            if (exit_status == 0 && CAN_LOG) /* see retry_accept() */
+            if (exit_status == 0 && can_log()) /* see retry_accept() */
                 warn("%s: accept",
                      listeners[(c - children) / max_connections].name);
             stopping = exit_status = 1;
@@ -471,7 +468,7 @@ static void catch_signals(void)
     sigemptyset(&no_signals);
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, NULL);
-    for (int i = 0; i < 5; i++)
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         catch_signal(numbers[i], on_signal);
 }
 
@@ -500,15 +497,15 @@ static void drain(void)
     close_listeners();
     signal_children(SIGTERM);
     alarm(5); /* in 5 s SIGALRM comes */
-    /* Until 100 ms pass without a signal: the children without a client exit,
-     * and timeout(1), which signals twice, is done. */
+    /* Wait until 100 ms pass without a signal: by then the children without a
+     * client have exited, and timeout(1), which signals twice, is done. */
     while (nchildren > 0 && !out_of_time &&
            pselect(0, NULL, NULL, NULL, &ms_100, &no_signals) == -1)
         (void)reap();
-    if (nchildren > 0 && CAN_LOG)
+    if (nchildren > 0 && can_log())
         warnx("waiting up to 5 s for %d connection%s; signal again to exit now",
               nchildren, nchildren == 1 ? "" : "s");
-    for (stopping = 0; nchildren > 0; (void)reap()) {
+    for (stopping = 0; nchildren > 0; (void)reap()) { /* 1: signalled again */
         if (stopping || out_of_time)
             signal_children(SIGKILL);
         pselect(0, NULL, NULL, NULL, NULL, &no_signals);
@@ -539,7 +536,7 @@ static void close_listeners(void)
 }
 
 /* Forks a watcher: it sends the children SIGTERM when the parent has died, even
- * by SIGKILL. Only the parent has the pipe's other end: read() then returns 0.
+ * by SIGKILL: only the parent has the pipe's other end, so read() returns 0.
  * Without it, orphans would keep the sockets, and no new server could start. */
 static void fork_watcher(void)
 {
@@ -549,7 +546,7 @@ static void fork_watcher(void)
         return;
     alive_fd = ends[1];
     if (fork() == 0) {
-        if (fork() != 0) /* a grandchild: the parent's children all serve */
+        if (fork() != 0) /* so that all children of the parent serve */
             _exit(0);
         close(alive_fd);
         for (int i = 0; i < nlisteners; i++)
@@ -585,8 +582,8 @@ static void echo_datagrams(const struct listener *l)
         if (n == -1 && errno == EBADF)
             return;
         part.iov_len = (size_t)n;
-        if (n == -1 || (m.msg_namelen == 0 && l->port != 0))
-            nanosleep(&ms_100, NULL); /* failed, or was shut down: no spin */
+        if (n == -1 || (n == 0 && m.msg_namelen == 0))
+            nanosleep(&ms_100, NULL); /* failed, or shut down: do not spin */
         else if ((size_t)n < sizeof buffer && may_reply(m.msg_name))
             send_reply(&m);
     }
@@ -610,23 +607,22 @@ static bool may_reply(const void *peer)
 
 /* Sends a datagram back, or drops it: one peer whose queue is full must not
  * delay the others. The control message from recvmsg() now gives the source of
- * the reply, but not the interface, because the way back may be another. Only a
- * link-local address needs that. (An in6_pktinfo begins with its address.) */
+ * the reply, but not the interface, because the way back may be another; only a
+ * link-local address needs one. (An in6_pktinfo begins with its address.) */
 static void send_reply(struct msghdr *m)
 {
     struct cmsghdr *c = CMSG_FIRSTHDR(m);
 
-    while (c != NULL && c->cmsg_level == SOL_SOCKET) /* a timestamp, say */
+    while (c != NULL && c->cmsg_level == SOL_SOCKET) /* say, a timestamp */
         c = CMSG_NXTHDR(m, c);
-    if (c != NULL && c->cmsg_type == IPV6_PKTINFO) {
-        if (!IN6_IS_ADDR_LINKLOCAL((struct in6_addr *)CMSG_DATA(c)))
-            ((struct in6_pktinfo *)CMSG_DATA(c))->ipi6_ifindex = 0;
-    }
+    if (c != NULL && c->cmsg_type == IPV6_PKTINFO &&
+        !IN6_IS_ADDR_LINKLOCAL((struct in6_addr *)CMSG_DATA(c)))
+        ((struct in6_pktinfo *)CMSG_DATA(c))->ipi6_ifindex = 0;
 #ifdef IP_PKTINFO
     if (c != NULL && c->cmsg_type == IP_PKTINFO)
         ((struct in_pktinfo *)CMSG_DATA(c))->ipi_ifindex = 0;
 #endif
-    m->msg_control = c; /* OpenBSD: the length counts the padding, too */
+    m->msg_control = c; /* its length, on OpenBSD, counts the padding: */
     m->msg_controllen =
         c != NULL ? (socklen_t)CMSG_SPACE(c->cmsg_len - CMSG_LEN(0)) : 0;
     (void)sendmsg(child_fd, m, MSG_DONTWAIT);
@@ -634,10 +630,10 @@ static void send_reply(struct msghdr *m)
 
 /* ---- Rare: stale socket files, sockets that others opened; the options -- */
 
-/* Returns whether to call bind() again. If the address is in use, a killed
- * server may have left its children, for a moment, and its socket file. This
- * removes the file if connect() is refused, for it may be a live server's. */
-static bool may_retry_bind(const struct addrinfo *a)
+/* Returns whether to call bind() again. A killed server's children may hold the
+ * address for a moment, and its socket file remains. This removes the file if
+ * connect() is refused: otherwise it would be a live server's. */
+static bool reclaim_address(const struct addrinfo *a)
 {
     const char *path = ((struct sockaddr_un *)a->ai_addr)->sun_path;
     struct stat file;
@@ -666,7 +662,7 @@ static void adopt_listeners(void)
 
     if (pid != NULL && number != NULL && strtol(pid, NULL, 10) == getpid())
         for (long n = strtol(number, NULL, 10); nlisteners < n;)
-            adopt_socket(STDERR_FILENO + 1 + nlisteners);
+            adopt_socket(3 + nlisteners); /* which counts them */
 }
 
 /* Makes a listener of an open socket: its network must be in the table. */
@@ -694,10 +690,12 @@ static void adopt_socket(int fd)
 /* -i: serves the connection on standard input, as inetd passes it. */
 static int serve_stdin(void)
 {
-    struct stat log;
+    struct stat log, connection;
 
     /* inetd makes the connection standard error, too: then there is no log. */
-    if (fstat(STDERR_FILENO, &log) == 0 && S_ISSOCK(log.st_mode) &&
+    if (fstat(STDERR_FILENO, &log) == 0 &&
+        fstat(STDIN_FILENO, &connection) == 0 &&
+        log.st_dev == connection.st_dev && log.st_ino == connection.st_ino &&
         freopen("/dev/null", "w", stderr) == NULL)
         return 1;
     adopt_socket(STDIN_FILENO);
