@@ -33,13 +33,13 @@ static unsigned long long sent, received;     /* bytes */
 static enum { UNKNOWN, ECHO, OTHER } service; /* what answers datagrams */
 static struct sockaddr_un own = {.sun_family = AF_UNIX}; /* unixgram: ours */
 
-static void connect_next(void);
+static void connect_first(struct addrinfo *from);
 static int open_connection(void);
 static int fail(const char *call);
 static int relay(void);
 static int report_unsent(void);
-static int wait_for(short events, bool more_input, int seconds);
-static bool send_input(void);
+static bool wait_for(short events, int seconds);
+static short send_input(void);
 static size_t next_size(void);
 static void read_input(void);
 static bool receive(void);
@@ -53,7 +53,7 @@ static const char *parse_options(int argc, char **argv);
 
 int main(int argc, char **argv)
 {
-    const bool terminal = isatty(STDIN_FILENO);
+    const bool tty = isatty(STDIN_FILENO);
     const char *text, *problem;
     struct endpoint e;
     struct timespec start, end;
@@ -72,11 +72,9 @@ int main(int argc, char **argv)
     network = e.network;
     if (timeout == -1)
         timeout = network->type == SOCK_DGRAM ? 1 : 0;
-    peer = list;
-    connect_next();
-    if (verbose || terminal)
-        warnx("connected to %s%s", name,
-              terminal ? "; Ctrl-D ends the input" : "");
+    connect_first(list);
+    if (verbose || tty)
+        warnx("connected to %s%s", name, tty ? "; Ctrl-D ends the input" : "");
     status = network->type == SOCK_DGRAM ? relay_datagrams() : relay();
     close(fd);
     if (close(STDOUT_FILENO) == -1) /* some file systems fail only now */
@@ -92,10 +90,11 @@ int main(int argc, char **argv)
 
 /* ---- Connecting: socket, connect ---------------------------------------- */
 
-/* Connects to the next address that works: localhost, for one, has several. */
-static void connect_next(void)
+/* Connects to the first address that works, from `from` on: localhost, for one,
+ * has several. If none does, ends the program. */
+static void connect_first(struct addrinfo *from)
 {
-    for (; peer != NULL; peer = peer->ai_next) {
+    for (peer = from; peer != NULL; peer = peer->ai_next) {
         format_address(name, network, peer->ai_addr, peer->ai_addrlen);
         if (verbose)
             warnx("trying %s", name);
@@ -131,7 +130,7 @@ static int open_connection(void)
     /* After EINTR (Ctrl-Z, fg) TCP goes on: wait; call again, for EISCONN. */
     while (connect(fd, peer->ai_addr, peer->ai_addrlen) == -1 &&
            errno != EISCONN) {
-        if (errno == EINTR && wait_for(POLLOUT, false, timeout) != 0)
+        if (errno == EINTR && wait_for(POLLOUT, timeout))
             continue;
         if (errno == EINTR || errno == EINPROGRESS ||
             (errno == EAGAIN && network->domain == AF_UNIX))
@@ -166,10 +165,7 @@ static int relay(void)
 {
     (void)fcntl(fd, F_SETFL, O_NONBLOCK); /* it is ours alone */
     do {
-        const bool blocked = send_input();
-
-        if (wait_for(blocked ? POLLIN | POLLOUT : POLLIN,
-                     !blocked && !input.done, timeout) == 0)
+        if (!wait_for(send_input(), timeout))
             errx(1, "%s: timed out: nothing sent or received for %d s", name,
                  timeout);
         if (ready[1].revents != 0)
@@ -200,28 +196,30 @@ static int report_unsent(void)
     return input.error != 0 || input.start < input.end;
 }
 
-/* Waits for `events` on the socket (0: none) and, if wanted, for more input, up
- * to a limit in seconds (0: none). Fills `ready`; poll() ignores an fd of -1.
- * Returns 0 at the limit. Ends the program when its output has no reader. */
-static int wait_for(short events, bool more_input, int seconds)
+/* Waits for `events` on the socket (0: none) and for more input, unless some is
+ * left to send (POLLOUT). Fills `ready`; poll() ignores an fd of -1. Returns
+ * false after `seconds` (0: no limit). Ends the program if its output has no
+ * reader. */
+static bool wait_for(short events, int seconds)
 {
     static int output = STDOUT_FILENO;
+    const bool more = (events & POLLOUT) == 0 && !input.eof;
     int n;
 
     ready[0] = (struct pollfd){events != 0 ? fd : -1, events, 0};
-    ready[1] = (struct pollfd){more_input ? STDIN_FILENO : -1, POLLIN, 0};
+    ready[1] = (struct pollfd){more ? STDIN_FILENO : -1, POLLIN, 0};
     ready[2] = (struct pollfd){output, POLLHUP, 0};
     n = poll(ready, 3, seconds > 0 ? seconds * 1000 : -1);
     if ((ready[2].revents & (POLLERR | POLLHUP)) != 0)
         end_by_signal(SIGPIPE);
     if (ready[2].revents != 0)
         output = -1; /* macOS cannot poll /dev/null */
-    return n;
+    return n != 0;
 }
 
-/* Sends as much input as the socket takes. Returns true if it would block. At
- * the end of the input this half-closes: the reply can still come. */
-static bool send_input(void)
+/* Sends as much input as the socket takes, and returns what to wait for. At the
+ * end of the input this half-closes: the reply can still come. */
+static short send_input(void)
 {
     size_t size;
 
@@ -229,7 +227,7 @@ static bool send_input(void)
         ssize_t n = send(fd, input.buffer + input.start, size, 0);
 
         if (n == -1 && NOT_YET(errno))
-            return true;
+            return POLLIN | POLLOUT;
         if (n == -1) { /* what the server sent before may still come */
             input.error = errno;
             input.eof = true;
@@ -241,7 +239,7 @@ static bool send_input(void)
     if (input.eof && !input.done)
         (void)shutdown(fd, SHUT_WR);
     input.done = input.eof;
-    return false;
+    return POLLIN;
 }
 
 /* Returns how much to send() next: everything, or one line; 0: nothing yet. */
@@ -267,8 +265,7 @@ static void read_input(void)
     input.end -= input.start;
     memmove(input.buffer, input.buffer + input.start, input.end);
     input.start = 0;
-    n = read(STDIN_FILENO, input.buffer + input.end,
-             sizeof input.buffer - input.end);
+    n = read(STDIN_FILENO, input.buffer + input.end, BUFFER_SIZE - input.end);
     if (n == -1 && !NOT_YET(errno))
         err(1, "standard input: read");
     input.eof = n == 0;
@@ -293,15 +290,14 @@ static void write_reply(const char *text, size_t size)
     for (size_t done = 0; done < size;) {
         ssize_t n = write(STDOUT_FILENO, text + done, size - done);
 
-        if (n != -1)
-            done += (size_t)n;
-        else if (NOT_YET(errno))
-            (void)poll(&(struct pollfd){STDOUT_FILENO, POLLOUT, 0}, 1, -1);
-        else {
-            if (errno == EPIPE)
-                end_by_signal(SIGPIPE); /* returns if that is blocked */
+        if (n == -1 && errno == EPIPE)
+            end_by_signal(SIGPIPE); /* returns if that is blocked */
+        if (n == -1 && !NOT_YET(errno))
             err(1, "standard output: write");
-        }
+        if (n == -1)
+            (void)poll(&(struct pollfd){STDOUT_FILENO, POLLOUT, 0}, 1, -1);
+        else
+            done += (size_t)n;
     }
     received += size;
 }
@@ -317,17 +313,14 @@ static int relay_datagrams(void)
 
     for (;;) {
         while ((size = next_size()) > 0) {
-            while (send_message(size) == -1) {
-                peer = sent == 0 ? peer->ai_next : NULL; /* NULL: give up */
-                connect_next();
-            }
+            while (send_message(size) == -1) /* NULL: give up */
+                connect_first(sent == 0 ? peer->ai_next : NULL);
             input.start += size;
             sent += size;
         }
         if (input.eof && service != OTHER)
             return 0; /* each message has been answered */
-        if (wait_for(service == OTHER ? POLLIN : 0, !input.eof,
-                     input.eof ? timeout : 0) == 0)
+        if (!wait_for(service == OTHER ? POLLIN : 0, input.eof ? timeout : 0))
             return 0; /* another service has been silent that long */
         if (ready[1].revents != 0)
             read_input();
@@ -394,7 +387,8 @@ static int bind_own_address(void)
 
 static void remove_own_address(void)
 {
-    unlink(own.sun_path); /* "" on Linux: no effect */
+    if (*own.sun_path != '\0') /* not on Linux */
+        unlink(own.sun_path);
 }
 
 /* Ends the program by a signal, as if it had not been caught or ignored. */

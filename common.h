@@ -108,6 +108,7 @@ static inline const char *parse_endpoint(struct endpoint *e, const char *text)
         return strlen(e->port) <= path_max ? NULL : e->problem;
     }
     e->host = host = strncpy(e->copy, e->port, sizeof e->copy - 1);
+    e->port = e->network->address;
     colon = strrchr(host, ':');
     if (colon != NULL && strchr(colon, ']') == NULL) { /* [::1] has no port */
         *colon = '\0';
@@ -115,8 +116,6 @@ static inline const char *parse_endpoint(struct endpoint *e, const char *text)
     } else if (is_port(host, e->network)) {
         e->host = "";
         e->port = host;
-    } else {
-        e->port = e->network->address;
     }
     if (*host == '[' && host[strlen(host) - 1] == ']') {
         host[strlen(host) - 1] = '\0';
@@ -164,9 +163,9 @@ static inline const char *resolve_endpoint(const struct endpoint *e,
 }
 
 /* Writes an address as an endpoint, "tcp:[::1]:7777", into `text`, an array of
- * TEXT_SIZE bytes, and returns it. AF_UNIX with no path is "(unnamed)". */
-static inline char *format_address(char *text, const struct network *n,
-                                   const struct sockaddr *a, socklen_t len)
+ * TEXT_SIZE bytes. AF_UNIX with no path is "(unnamed)". */
+static inline void format_address(char *text, const struct network *n,
+                                  const struct sockaddr *a, socklen_t len)
 {
     const char *path = ((const struct sockaddr_un *)a)->sun_path;
     const size_t start = (size_t)(path - (const char *)a);
@@ -179,11 +178,9 @@ static inline char *format_address(char *text, const struct network *n,
         snprintf(host, sizeof host, "%.*s", (int)(len - start), path);
     for (char *c = host; *c != '\0'; c++) /* may hold terminal escapes */
         *c = iscntrl((unsigned char)*c) ? '?' : *c;
-    snprintf(text, TEXT_SIZE, a->sa_family == AF_INET6 ? "%s:[%s]" : "%s:%s",
-             n->name, host);
-    if (*port != '\0')
-        snprintf(text + strlen(text), sizeof port + 1, ":%s", port);
-    return text;
+    snprintf(text, TEXT_SIZE,
+             a->sa_family == AF_INET6 ? "%s:[%s]%s%s" : "%s:%s%s%s", n->name,
+             host, *port != '\0' ? ":" : "", port);
 }
 
 /* ---- Helpers ------------------------------------------------------------ */

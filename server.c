@@ -390,9 +390,9 @@ static void fork_child(const struct listener *l)
         for (int i = 0; i < nlisteners; i++)
             if (&listeners[i] != l)
                 close(listeners[i].fd);
-        close(alive_fd);
+        slot->pid = getpid(); /* for the watcher, if the parent has died: */
+        close(alive_fd);      /* it looks when no process has this open */
         child_fd = l->fd;
-        slot->pid = getpid(); /* for the watcher, if the parent dies now */
         sigprocmask(SIG_SETMASK, &no_signals, NULL);
         if (l->network->type == SOCK_DGRAM)
             echo_datagrams(l);
@@ -416,9 +416,8 @@ static int count_waiting(const struct listener *l)
 {
     int waiting = 0;
 
-    for (int i = 0; i < max_connections; i++)
-        waiting += l->children[i].pid != 0 && !l->children[i].busy &&
-                   !l->children[i].stopped;
+    for (struct child *c = l->children; c < l->children + max_connections; c++)
+        waiting += c->pid != 0 && !c->busy && !c->stopped;
     return waiting;
 }
 
@@ -599,7 +598,7 @@ static bool may_reply(const void *peer)
     const bool is_unix = ((const struct sockaddr *)peer)->sa_family == AF_UNIX;
 
     for (const struct listener *l = listeners; l < listeners + nlisteners; l++)
-        if (is_unix ? l->path != NULL && strcmp(l->path, path) == 0
+        if (is_unix ? strcmp(strchr(l->name, ':') + 1, path) == 0
                     : l->port == port && l->network->type == SOCK_DGRAM)
             return false;
     return is_unix || ntohs(port) >= IPPORT_RESERVED;
