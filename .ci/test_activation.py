@@ -72,6 +72,23 @@ def test_an_adopted_udp_socket_that_is_shut_down_does_not_make_the_server_spin(a
     assert not server.spins()
 
 
+@pytest.mark.linux
+def test_an_adopted_unixgram_socket_that_is_shut_down_does_not_make_the_server_spin(adopt):
+    u = unixgram_socket("unixgram.sock")
+    server = adopt(u)
+    u.shutdown(socket.SHUT_RD)
+    assert not server.spins()
+
+
+def test_an_adopted_unixgram_socket_does_not_answer_itself(adopt):
+    server = adopt(unixgram_socket("unixgram.sock"))
+    os.mkdir("elsewhere")
+    os.chdir("elsewhere")
+    # This sender's address is the name of the server's own socket, where the server looks.
+    unixgram_socket("unixgram.sock").sendto(b"loop", "../unixgram.sock")
+    assert not server.spins()
+
+
 # ---- Connections
 
 
@@ -175,6 +192,17 @@ def test_option_i_writes_only_the_echo_to_a_connection_that_is_standard_error_to
     ours.shutdown(socket.SHUT_WR)
     assert receive_all(ours) == (b"", END)
     assert process.wait(5) == 0
+
+
+def test_option_i_keeps_its_log_if_standard_error_is_another_socket():
+    ours, theirs = socket.socketpair()
+    log, its_log = socket.socketpair()
+    with theirs, its_log:
+        process = subprocess.Popen(program("server", "-i", "-v"), stdin=theirs, stderr=its_log)
+    assert echoes(ours)
+    ours.shutdown(socket.SHUT_WR)
+    assert process.wait(5) == 0
+    assert b"server: closed client" in receive_all(log)[0]
 
 
 class OnStandardInput:

@@ -26,6 +26,12 @@ def test_a_socket_path_of_108_bytes_is_an_error(name):
     assert (got.status, got.errors) == (2, f"{problem}try '{name} -h'\n")
 
 
+def test_a_server_with_too_many_sockets_leaves_no_file():
+    got = run(*program("server", *(f"unix:{n}" for n in range(257))))
+    assert (got.status, got.errors) == (1, "server: more than 256 sockets\n")
+    assert os.listdir() == []
+
+
 def test_a_socket_file_is_for_its_owner_alone(start_server):
     start_server("unix")
     assert os.stat("unix.sock").st_mode & 0o77 == 0

@@ -11,7 +11,7 @@ from processes import is_alive, signal_all, until
 from sockets import END, HERE, RESET, echoes, receive_all, succeeds
 
 TERM, INT, HUP, KILL = signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL
-NO_CONNECTION_IS_NAMED = ("cut off", "waiting")
+NO_CONNECTION_IS_NAMED = ("killed", "waiting")
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_a_later_signal_ends_the_server_at_once_and_resets_its_clients(server):
     assert echoes(busy)
     assert server.end(INT, seconds=2) == 0
     assert receive_all(busy) == (b"", RESET)
-    assert "cut off by signal 9" in server.log()
+    assert "killed by signal 9" in server.log()
 
 
 @pytest.mark.alone

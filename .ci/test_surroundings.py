@@ -111,6 +111,18 @@ def test_a_client_ends_by_sigpipe_when_the_reader_of_its_output_leaves(
     assert process.stderr.read() == b""
 
 
+def test_a_client_with_sigpipe_blocked_reports_a_broken_pipe(start_server, client):
+    endpoint = start_server("unix").endpoints()[0]
+    reader, writer = os.pipe()
+    os.close(reader)
+
+    def block():
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGPIPE])
+
+    got = client(endpoint, data=b"x", stdout=writer, preexec_fn=block)
+    assert (got.status, got.errors) == (1, "client: standard output: write: Broken pipe\n")
+
+
 @pytest.mark.parametrize("network", NETWORKS)
 def test_a_client_without_input_ends_by_sigpipe_when_nobody_reads_its_output(
     start_server, client, network
