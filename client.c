@@ -127,7 +127,7 @@ static int open_connection(void)
     if (network->domain == AF_UNIX && network->type == SOCK_DGRAM &&
         bind_own_address() == -1)
         return fail("bind");
-    /* After EINTR (Ctrl-Z, fg) TCP goes on: wait; call again, for EISCONN. */
+    /* Rare: EINTR (Ctrl-Z, fg). TCP goes on: wait; call again, for EISCONN. */
     while (connect(fd, peer->ai_addr, peer->ai_addrlen) == -1 &&
            errno != EISCONN) {
         if (errno == EINTR && wait_for(POLLOUT, timeout))
@@ -137,8 +137,8 @@ static int open_connection(void)
             errno = ETIMEDOUT; /* SO_SNDTIMEO */
         return fail("connect");
     }
-    /* If no server listens, and the kernel chose the server's port for ours,
-     * the socket has connected to itself, and would be its own echo. */
+    /* Rare: no server listens, and the kernel chose the server's port for ours.
+     * The socket has connected to itself, and would be its own echo. */
     if (getsockname(fd, (struct sockaddr *)&local, &len) == 0 &&
         memcmp(&local, peer->ai_addr, peer->ai_addrlen) == 0) {
         errno = ECONNREFUSED;
@@ -180,11 +180,11 @@ static int report_unsent(void)
 {
     socklen_t len = sizeof input.error;
 
-    /* Is there more input, now or within 100 ms? */
+    /* Rare: is there more input, now or within 100 ms? */
     if (!input.done && input.start == input.end &&
         poll(&(struct pollfd){STDIN_FILENO, POLLIN, 0}, 1, 100) > 0)
         read_input();
-    /* If our last bytes came too late, a reset has followed the end of file. */
+    /* Rare: our last bytes came too late; a reset has followed. */
     if (input.error == 0)
         (void)getsockopt(fd, SOL_SOCKET, SO_ERROR, &input.error, &len);
     if (input.error != 0)
@@ -213,7 +213,7 @@ static bool wait_for(short events, int seconds)
     if ((ready[2].revents & (POLLERR | POLLHUP)) != 0)
         end_by_signal(SIGPIPE);
     if (ready[2].revents != 0)
-        output = -1; /* macOS cannot poll /dev/null */
+        output = -1; /* rare: macOS cannot poll /dev/null */
     return n != 0;
 }
 

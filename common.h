@@ -124,7 +124,7 @@ static inline const char *parse_endpoint(struct endpoint *e, const char *text)
         return "a literal IPv6 address goes in brackets, as in [::1]:7777";
     }
     snprintf(e->problem, sizeof e->problem, "invalid port '%s'", e->port);
-    /* Some getaddrinfo()s take 70000 for 4464, its remainder modulo 65536. */
+    /* Rare: a getaddrinfo() that takes 70000 for 4464, modulo 65536. */
     if (!is_port(e->port, e->network) || strtol(e->port, NULL, 10) > 65535)
         return e->problem;
     return NULL;

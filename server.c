@@ -10,6 +10,7 @@
  *
  * Each process waits for one thing only, so every call may block. The parent
  * keeps a child waiting on each socket. A slow client delays only its child.
+ * On a first reading, skip what is marked as rare.
  */
 #define __APPLE_USE_RFC_3542 /* macOS: declare IPV6_RECVPKTINFO */
 #include "common.h"
@@ -124,7 +125,7 @@ static void open_endpoint(const char *text, const char *next)
     if (problem != NULL)
         usage_error("%s: %s", text, problem);
     if (next != NULL && *e.host != '\0' && e.port == e.network->address &&
-        is_port(next, e.network)) /* it is HOST PORT */
+        is_port(next, e.network)) /* rare: HOST PORT */
         usage_error("unexpected argument '%s' (an endpoint is tcp:HOST:PORT)",
                     next);
     if ((problem = resolve_endpoint(&e, &list)) != NULL)
@@ -140,7 +141,7 @@ static void open_endpoint(const char *text, const char *next)
         format_address(l.name, l.network, a->ai_addr, a->ai_addrlen);
         while (i < nlisteners && strcmp(listeners[i].name, l.name) != 0)
             i++;
-        if (i == nlisteners) /* some lists have an address twice */
+        if (i == nlisteners) /* rare: the list has an address twice */
             (void)open_listener(&l, a);
     }
     if (e.network->domain != AF_UNIX)
@@ -440,7 +441,7 @@ static int reap(void)
         if (WIFSTOPPED(status) || WIFCONTINUED(status))
             continue;
         if (WIFSIGNALED(status) && can_log())
-            warnx("child %d: killed by signal %d", pid, WTERMSIG(status));
+            warnx("child %d: killed by signal %d", (int)pid, WTERMSIG(status));
         killed += WIFSIGNALED(status);
         if (WIFEXITED(status) && (errno = WEXITSTATUS(status)) != 0) {
             if (exit_status == 0 && can_log()) /* see retry_accept() */
@@ -582,7 +583,7 @@ static void echo_datagrams(const struct listener *l)
             return;
         part.iov_len = (size_t)n;
         if (n == -1 || (n == 0 && m.msg_namelen == 0))
-            nanosleep(&ms_100, NULL); /* failed, or shut down: do not spin */
+            nanosleep(&ms_100, NULL); /* rare: failed, or shut down: no spin */
         else if ((size_t)n < sizeof buffer && may_reply(m.msg_name))
             send_reply(&m);
     }
@@ -612,7 +613,7 @@ static void send_reply(struct msghdr *m)
 {
     struct cmsghdr *c = CMSG_FIRSTHDR(m);
 
-    while (c != NULL && c->cmsg_level == SOL_SOCKET) /* say, a timestamp */
+    while (c != NULL && c->cmsg_level == SOL_SOCKET) /* rare: a timestamp */
         c = CMSG_NXTHDR(m, c);
     if (c != NULL && c->cmsg_type == IPV6_PKTINFO &&
         !IN6_IS_ADDR_LINKLOCAL((struct in6_addr *)CMSG_DATA(c)))
