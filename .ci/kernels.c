@@ -7,15 +7,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -25,10 +22,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-/* What Linux lacks; the build of the programs defines these as well. */
-#define IP_RECVDSTADDR 7      /* FreeBSD, OpenBSD; IP_SENDSRCADDR is the same */
-#define FIONWRITE      0x6677 /* FreeBSD, NetBSD */
-#define SO_NWRITE      0x1024 /* macOS */
+/* What Linux lacks; the build of the programs defines it, too. */
+#define IP_RECVDSTADDR 7 /* FreeBSD, OpenBSD; IP_SENDSRCADDR is the same */
 
 enum rule {
     LEVEL,
@@ -37,7 +32,6 @@ enum rule {
     LINGER,
     SEQPACKET,
     CMSG,
-    OUTQ,
     SHUT,
     PKTINFO,
     DSTADDR,
@@ -73,9 +67,6 @@ static const struct {
     [SEQPACKET] = {"seqpacket", "macos"},
     /* The padding counts: OpenBSD's udp_output(), ip6_setpktopts(). */
     [CMSG] = {"cmsg", "openbsd"},
-    /* TIOCOUTQ is for terminals: soo_ioctl(). Instead FIONWRITE (FreeBSD,
-     * NetBSD) and SO_NWRITE (xnu's sogetoptlock()); a FIN does not count. */
-    [OUTQ] = {"outq", "macos freebsd openbsd netbsd"},
     /* No option can be set after both directions have been shut down, by the
      * peer's reset for example: xnu's sosetoptlock(). */
     [SHUT] = {"shut", "macos"},
@@ -218,44 +209,6 @@ int setsockopt(int fd, int level, int name, const void *value, socklen_t len)
     if (on[DSTADDR] && level == IPPROTO_IP && name == IP_RECVDSTADDR)
         name = IP_PKTINFO;
     return (int)syscall(SYS_setsockopt, fd, level, name, value, len);
-}
-
-/* How many bytes of data are not yet acknowledged. */
-static int get_unsent(int fd, int *left)
-{
-    struct tcp_info info = {0};
-    socklen_t len = sizeof info;
-
-    if (syscall(SYS_ioctl, fd, TIOCOUTQ, left) == -1)
-        return -1;
-    (void)syscall(SYS_getsockopt, fd, IPPROTO_TCP, TCP_INFO, &info, &len);
-    if (*left > 0 &&
-        (info.tcpi_state == TCP_FIN_WAIT1 || info.tcpi_state == TCP_CLOSING ||
-         info.tcpi_state == TCP_LAST_ACK))
-        --*left;
-    return 0;
-}
-
-int getsockopt(int fd, int level, int name, void *value, socklen_t *len)
-{
-    if (on[OUTQ] && level == SOL_SOCKET && name == SO_NWRITE)
-        return get_unsent(fd, value);
-    return (int)syscall(SYS_getsockopt, fd, level, name, value, len);
-}
-
-int ioctl(int fd, unsigned long request, ...)
-{
-    va_list list;
-    void *value;
-
-    va_start(list, request);
-    value = va_arg(list, void *);
-    va_end(list);
-    if (on[OUTQ] && request == TIOCOUTQ && get(fd, SO_TYPE) != -1)
-        return fail(ENOTTY);
-    if (on[OUTQ] && request == FIONWRITE)
-        return get_unsent(fd, value);
-    return (int)syscall(SYS_ioctl, fd, request, value);
 }
 
 /* ---- Opening: socket, bind, connect, accept, poll ----------------------- */
