@@ -21,11 +21,11 @@ static const struct network *network;
 static struct addrinfo *list, *peer; /* all addresses; the one in use */
 static char name[TEXT_SIZE];         /* the one in use, as text */
 static int fd;                       /* the socket, connected to it */
-static struct pollfd ready[3];       /* by wait_for(): socket, input, output */
+static struct pollfd ready[3];       /* [0] socket, [1] input, [2] output */
 static struct { /* input on its way: buffer[start..end) is still to be sent */
     char buffer[BUFFER_SIZE];
     size_t start, end;
-    bool eof, done; /* no more comes; all sent and half-closed, or failed */
+    bool eof, done; /* eof: no more comes; done: half-closed, or failed */
     int error;      /* the errno with which sending failed */
 } input;
 static char reply[BUFFER_SIZE];
@@ -127,14 +127,14 @@ static int open_connection(void)
     if (network->domain == AF_UNIX && network->type == SOCK_DGRAM &&
         bind_own_address() == -1)
         return fail("bind");
-    /* Rare: EINTR (Ctrl-Z, fg). TCP goes on: wait; call again, for EISCONN. */
+    /* Rare: Ctrl-Z and fg interrupt this, and TCP goes on: wait for EISCONN. */
     while (connect(fd, peer->ai_addr, peer->ai_addrlen) == -1 &&
            errno != EISCONN) {
         if (errno == EINTR && wait_for(POLLOUT, timeout))
             continue;
         if (errno == EINTR || errno == EINPROGRESS ||
             (errno == EAGAIN && network->domain == AF_UNIX))
-            errno = ETIMEDOUT; /* SO_SNDTIMEO */
+            errno = ETIMEDOUT; /* SO_SNDTIMEO (TCP's EAGAIN: no free port) */
         return fail("connect");
     }
     /* Rare: no server listens, and the kernel chose the server's port for ours.
@@ -147,7 +147,7 @@ static int open_connection(void)
     return 0;
 }
 
-/* Closes `fd`. Reports errno if no other address is left to try, or with -v. */
+/* Closes `fd`. Reports errno if no other address will be tried, or with -v. */
 static int fail(const char *call)
 {
     if (verbose || sent > 0 || peer->ai_next == NULL)
@@ -163,14 +163,14 @@ static int fail(const char *call)
  * forever once the echo has filled the buffers and the server stops reading. */
 static int relay(void)
 {
-    (void)fcntl(fd, F_SETFL, O_NONBLOCK); /* it is ours alone */
+    (void)fcntl(fd, F_SETFL, O_NONBLOCK); /* no other process shares it */
     do {
         if (!wait_for(send_input(), timeout))
             errx(1, "%s: timed out: nothing sent or received for %d s", name,
                  timeout);
         if (ready[1].revents != 0)
             read_input();
-        /* Anything but POLLOUT (POLLIN, POLLHUP, POLLERR) is for recv(). */
+        /* Anything but POLLOUT is for recv(); its end of file ends the loop. */
     } while ((ready[0].revents & ~POLLOUT) == 0 || receive());
     return report_unsent();
 }
@@ -180,7 +180,7 @@ static int report_unsent(void)
 {
     socklen_t len = sizeof input.error;
 
-    /* Rare: is there more input, now or within 100 ms? */
+    /* Rare: more input, now or within 100 ms, is left unsent: report it. */
     if (!input.done && input.start == input.end &&
         poll(&(struct pollfd){STDIN_FILENO, POLLIN, 0}, 1, 100) > 0)
         read_input();
@@ -291,7 +291,7 @@ static void write_reply(const char *text, size_t size)
         ssize_t n = write(STDOUT_FILENO, text + done, size - done);
 
         if (n == -1 && errno == EPIPE)
-            end_by_signal(SIGPIPE); /* returns if that is blocked */
+            end_by_signal(SIGPIPE); /* returns if our caller blocked it */
         if (n == -1 && !NOT_YET(errno))
             err(1, "standard output: write");
         if (n == -1)
@@ -313,15 +313,15 @@ static int relay_datagrams(void)
 
     for (;;) {
         while ((size = next_size()) > 0) {
-            while (send_message(size) == -1) /* NULL: give up */
-                connect_first(sent == 0 ? peer->ai_next : NULL);
+            while (send_message(size) == -1)
+                connect_first(sent == 0 ? peer->ai_next : NULL); /* or exit */
             input.start += size;
             sent += size;
         }
         if (input.eof && service != OTHER)
             return 0; /* each message has been answered */
         if (!wait_for(service == OTHER ? POLLIN : 0, input.eof ? timeout : 0))
-            return 0; /* another service has been silent that long */
+            return 0; /* another service, silent for that long */
         if (ready[1].revents != 0)
             read_input();
         if (ready[0].revents != 0)
@@ -349,7 +349,7 @@ static int send_message(size_t size)
             if (n == -1 && errno == EINTR)
                 continue; /* Ctrl-Z and fg */
             if (n == -1 && (errno == EAGAIN || errno == EMSGSIZE))
-                break; /* lost or late; or too large: fragmented next time */
+                break; /* lost or late; EMSGSIZE: the kernel now splits it */
             if (n == -1)
                 return fail("recv");
             if (service == UNKNOWN)

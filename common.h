@@ -71,7 +71,7 @@ static inline const struct network *find_network(const char *text)
 struct endpoint { /* points into itself: not to be copied */
     const struct network *network;
     const char *host;     /* "": loopback; "*": every interface */
-    const char *port;     /* a number or a service name; AF_UNIX: a path */
+    const char *addr;     /* a port, as number or name; AF_UNIX: a path */
     char copy[TEXT_SIZE]; /* what these point to, cut up; not AF_UNIX */
     char problem[TEXT_SIZE + 32]; /* room for parse_endpoint()'s result */
 };
@@ -88,34 +88,34 @@ static inline const char *parse_endpoint(struct endpoint *e, const char *text)
 {
     const size_t path_max = sizeof((struct sockaddr_un *)0)->sun_path - 1;
     const char *rest = strchr(text, ':');
-    const bool is_url = rest != NULL && strncmp(rest, "://", 3) == 0;
+    const int skip = rest && strncmp(rest, "://", 3) == 0 ? 3 : 1; /* 3: URL */
     char *host, *colon;
 
     *e = (struct endpoint){
-        .network = find_network(text), .host = "", .port = text};
-    if (e->network == NULL && is_url)
+        .network = find_network(text), .host = "", .addr = text};
+    if (e->network == NULL && skip == 3)
         return "unknown network (for a list, see -h)";
     if (e->network == NULL)
         e->network = find_network(
             strchr(text, '/') || strstr(text, ".sock") ? "unix" : "tcp");
     else
-        e->port = rest != NULL ? rest + (is_url ? 3 : 1) : e->network->address;
-    if (*e->port == '\0')
+        e->addr = rest != NULL ? rest + skip : e->network->address;
+    if (*e->addr == '\0')
         return "empty address";
     if (e->network->domain == AF_UNIX) {
         snprintf(e->problem, sizeof e->problem,
                  "socket path too long (at most %zu bytes)", path_max);
-        return strlen(e->port) <= path_max ? NULL : e->problem;
+        return strlen(e->addr) <= path_max ? NULL : e->problem;
     }
-    e->host = host = strncpy(e->copy, e->port, sizeof e->copy - 1);
-    e->port = e->network->address;
+    e->host = host = strncpy(e->copy, e->addr, sizeof e->copy - 1);
+    e->addr = e->network->address;
     colon = strrchr(host, ':');
     if (colon != NULL && strchr(colon, ']') == NULL) { /* [::1] has no port */
         *colon = '\0';
-        e->port = colon + 1;
+        e->addr = colon + 1;
     } else if (is_port(host, e->network)) {
         e->host = "";
-        e->port = host;
+        e->addr = host;
     }
     if (*host == '[' && host[strlen(host) - 1] == ']') {
         host[strlen(host) - 1] = '\0';
@@ -123,9 +123,9 @@ static inline const char *parse_endpoint(struct endpoint *e, const char *text)
     } else if (strchr(host, ':') != NULL) {
         return "a literal IPv6 address goes in brackets, as in [::1]:7777";
     }
-    snprintf(e->problem, sizeof e->problem, "invalid port '%s'", e->port);
+    snprintf(e->problem, sizeof e->problem, "invalid port '%s'", e->addr);
     /* Rare: a getaddrinfo() that takes 70000 for 4464, modulo 65536. */
-    if (!is_port(e->port, e->network) || strtol(e->port, NULL, 10) > 65535)
+    if (!is_port(e->addr, e->network) || strtol(e->addr, NULL, 10) > 65535)
         return e->problem;
     return NULL;
 }
@@ -144,7 +144,7 @@ static inline const char *resolve_endpoint(const struct endpoint *e,
 
     info = (struct addrinfo){.ai_family = n->domain, .ai_socktype = n->type};
     if (n->domain == AF_UNIX) {
-        strncpy(path.sun_path, e->port, sizeof path.sun_path - 1);
+        strncpy(path.sun_path, e->addr, sizeof path.sun_path - 1);
         info.ai_addr = (struct sockaddr *)&path;
         info.ai_addrlen = sizeof path;
         *list = &info;
@@ -156,7 +156,7 @@ static inline const char *resolve_endpoint(const struct endpoint *e,
     /* Without a host getaddrinfo() gives the loopback addresses, or, if
      * AI_PASSIVE, the wildcards. ("localhost" may lack IPv4 or IPv6.) */
     info.ai_flags = wildcard ? AI_PASSIVE : 0;
-    status = getaddrinfo(host, e->port, &info, list);
+    status = getaddrinfo(host, e->addr, &info, list);
     if (status == EAI_SYSTEM)
         return strerror(errno);
     return status == 0 ? NULL : gai_strerror(status);

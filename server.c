@@ -23,12 +23,12 @@
 #define BUFFER_SIZE   (256 * 1024)
 #define BACKLOG       65535 /* the system cuts it to its own limit */
 #define LISTENERS_MAX 256
-#define PORT_OF(a)    (((struct sockaddr_in *)(a))->sin_port) /* or sin6_port */
-/* While serving, messages that would block are dropped: a log that no process
- * reads must not stop us. (O_NONBLOCK would affect all that share the log.) */
+#define PORT_OF(a)    (((struct sockaddr_in *)(a))->sin_port) /* = sin6_port */
+/* While serving, a message that would block (poll() sees no room) is dropped: a
+ * log that no process reads must not stop us. (O_NONBLOCK: others share it.) */
 #define can_log() (poll(&(struct pollfd){STDERR_FILENO, POLLOUT, 0}, 1, 0) == 1)
 
-struct child {
+struct child {                 /* several processes read and write it at once */
     _Atomic pid_t pid;         /* 0: the slot is free */
     atomic_bool busy, stopped; /* has a client; was stopped, as by Ctrl-Z */
 };
@@ -38,28 +38,28 @@ struct listener { /* a socket that listens, or that takes datagrams */
     in_port_t port; /* in network byte order; 0 for AF_UNIX */
     const struct network *network;
     char name[TEXT_SIZE];   /* its endpoint */
-    const char *path;       /* its socket file, unless it was adopted */
-    struct stat file;       /* lstat() result for its socket file */
+    const char *path;       /* its socket file, if we made it */
+    struct stat file;       /* tells later whether that is still ours */
     struct child *children; /* max_connections slots */
 };
 
 static int max_waiting = 32, max_connections = 512, idle_timeout = 300;
 static bool inetd, verbose;
-static struct listener listeners[LISTENERS_MAX + 1]; /* 1 more: an error */
-static struct child *children; /* of all listeners, in shared memory */
+static struct listener listeners[LISTENERS_MAX + 1]; /* 1 more, until errx() */
+static struct child *children; /* of all listeners, in shared memory: 0s */
 static int nlisteners, nslots, nchildren, exit_status;
 static int alive_fd = -1; /* closes when the parent dies: fork_watcher() */
 static const struct timespec ms_100 = {.tv_nsec = 100000000};
-static const struct linger reset = {.l_onoff = true}; /* close() sends one */
-static sigset_t no_signals; /* the mask while we wait: empty */
+static const struct linger reset = {.l_onoff = true}; /* 0 s: close() resets */
+static sigset_t empty_mask; /* blocks no signal: for while we wait */
 static volatile sig_atomic_t stopping, out_of_time; /* see on_signal() */
-static volatile sig_atomic_t child_fd = -1; /* the socket a child waits on */
+static volatile sig_atomic_t wait_fd = -1; /* the socket a child waits on */
 
 /* Opening the sockets: socket, setsockopt, bind, listen */
 static void open_endpoint(const char *text, const char *next);
 static int open_listener(struct listener *l, const struct addrinfo *a);
 static void set_options(int fd, int type);
-static int skip_address(const struct listener *l, const char *call);
+static int skip_or_exit(const struct listener *l, const char *call);
 static void add_listener(struct listener *l);
 /* A child: accept, then read and write until end of file */
 static void accept_clients(const struct listener *l, struct child *self);
@@ -114,7 +114,7 @@ int main(int argc, char **argv)
 
 /* ---- Opening the sockets: socket, setsockopt, bind, listen -------------- */
 
-/* Opens a listener on each address of an endpoint; `next` is the next one. */
+/* Opens a listener on each address of an endpoint. `next`: see HOST PORT. */
 static void open_endpoint(const char *text, const char *next)
 {
     const int first = nlisteners;
@@ -124,8 +124,8 @@ static void open_endpoint(const char *text, const char *next)
 
     if (problem != NULL)
         usage_error("%s: %s", text, problem);
-    if (next != NULL && *e.host != '\0' && e.port == e.network->address &&
-        is_port(next, e.network)) /* rare: HOST PORT */
+    if (next != NULL && *e.host != '\0' && e.addr == e.network->address &&
+        is_port(next, e.network)) /* rare: HOST PORT, without a colon */
         usage_error("unexpected argument '%s' (an endpoint is tcp:HOST:PORT)",
                     next);
     if ((problem = resolve_endpoint(&e, &list)) != NULL)
@@ -135,7 +135,7 @@ static void open_endpoint(const char *text, const char *next)
         int i = first;
 
         if (a->ai_family == AF_UNIX)
-            l.path = e.port;
+            l.path = e.addr;
         else if (nlisteners > first) /* port 0: all get the first one's */
             PORT_OF(a->ai_addr) = listeners[first].port;
         format_address(l.name, l.network, a->ai_addr, a->ai_addrlen);
@@ -147,21 +147,21 @@ static void open_endpoint(const char *text, const char *next)
     if (e.network->domain != AF_UNIX)
         freeaddrinfo(list);
     if (nlisteners == first)
-        exit(1); /* skip_address() has said why */
+        exit(1); /* skip_or_exit() has said why */
 }
 
 /* Makes a socket that listens at an address, or takes its datagrams. Returns 0,
- * or -1 after skip_address(). */
+ * or -1 after skip_or_exit(). */
 static int open_listener(struct listener *l, const struct addrinfo *a)
 {
     l->fd = socket(a->ai_family, l->network->type, l->network->protocol);
     if (l->fd == -1)
-        return skip_address(l, "socket");
+        return skip_or_exit(l, "socket");
     set_options(l->fd, l->network->type);
     for (int tries = 0; bind(l->fd, a->ai_addr, a->ai_addrlen) == -1; tries++)
-        if (tries == 5 || !reclaim_address(a))
-            return skip_address(l, "bind");
-    add_listener(l);
+        if (tries == 5 || !reclaim_address(a)) /* rare: it is in use */
+            return skip_or_exit(l, "bind");
+    add_listener(l); /* exit() from now on removes its file */
     if (l->network->type != SOCK_DGRAM && listen(l->fd, BACKLOG) == -1)
         err(1, "%s: listen", l->name);
     return 0;
@@ -170,23 +170,23 @@ static int open_listener(struct listener *l, const struct addrinfo *a)
 /* Sets those options that the socket has. TCP connections inherit them. */
 static void set_options(int fd, int type)
 {
-    const int on = 1, room = 128 * 1024; /* for 65507 bytes, and overhead */
+    const int on = 1, room = 128 * 1024; /* UDP's 65507 bytes, and overhead */
 
     /* Without this an IPv6 socket takes the IPv4 port, too, on some systems. */
     (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
     if (type == SOCK_STREAM) {
         /* Without this the port stays in use for a minute: the kernel remembers
-         * closed connections (TIME_WAIT). UDP servers could share the port. */
+         * closed connections (TIME_WAIT). Two UDP servers could share it. */
         (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-        /* Nagle's algorithm holds a short segment back until the client has
-         * acknowledged the one before, and a delayed ACK takes 40 ms. */
+        /* Nagle's algorithm holds a small packet back until the client's host
+         * has confirmed the one before, which it may do 40 ms late. */
         (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 #ifdef TCP_USER_TIMEOUT
         /* Ends a connection whose client does not read, even after close(). */
         (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT,
                          &(int){idle_timeout * 1000}, sizeof(int));
 #endif
-        /* Notices a dead host; echoes MSG_OOB, too; resets: serve_client(). */
+        /* Find a dead host; keep urgent bytes in line; see serve_client(). */
         (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
         (void)setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof on);
         (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
@@ -206,7 +206,7 @@ static void set_options(int fd, int type)
 
 /* Reports an address that is not served, because this host lacks it or its
  * family, and returns -1. Any other error ends the program. */
-static int skip_address(const struct listener *l, const char *call)
+static int skip_or_exit(const struct listener *l, const char *call)
 {
     if (errno != EAFNOSUPPORT && errno != EADDRNOTAVAIL)
         err(1, "%s: %s", l->name, call);
@@ -236,8 +236,8 @@ static void add_listener(struct listener *l)
 /* ---- A child: accept, then read and write until end of file ------------- */
 
 /* Accepts clients in turn, until enough other children wait. The kernel wakes
- * one child for each client. A child sets `busy` before it counts, so that of
- * the last two at least one counts 0, and wakes the parent. */
+ * one child for each client. `busy` is set before the count: else the last two
+ * waiting could each count the other, and neither would wake the parent. */
 static void accept_clients(const struct listener *l, struct child *self)
 {
     do {
@@ -247,16 +247,16 @@ static void accept_clients(const struct listener *l, struct child *self)
         bool reported = false;
         int fd;
 
-        while ((fd = accept(child_fd, (struct sockaddr *)&peer, &len)) == -1)
+        while ((fd = accept(wait_fd, (struct sockaddr *)&peer, &len)) == -1)
             retry_accept(l, &reported);
         self->busy = true;
         if (count_waiting(l) == 0)
-            kill(getppid(), SIGCHLD); /* if orphaned: init ignores it */
+            kill(getppid(), SIGCHLD); /* parent dead: process 1 ignores it */
         if (verbose)
             format_address(client, l->network, (struct sockaddr *)&peer, len);
         (void)serve_client(fd, l, client);
         self->busy = false;
-    } while (count_waiting(l) <= max_waiting); /* itself, too */
+    } while (count_waiting(l) <= max_waiting); /* this child counts, too */
 }
 
 /* Handles an error of accept(), such as too few descriptors: exits, or returns
@@ -266,7 +266,7 @@ static void retry_accept(const struct listener *l, bool *reported)
     if (errno == EINTR || errno == ECONNABORTED)
         return;
     if (errno == EBADF || errno == EINVAL || errno == ENOTSOCK)
-        _exit(stopping ? 0 : errno); /* on_signal() closed it; see reap() */
+        _exit(stopping ? 0 : errno); /* 0: on_signal(); errno: for reap() */
     if (!*reported && can_log())
         warn("%s: trying again: accept", l->name);
     *reported = true;
@@ -274,7 +274,7 @@ static void retry_accept(const struct listener *l, bool *reported)
 }
 
 /* Serves one client to the end. Its errors affect no other client. Returns 0,
- * or the errno that kept the client from getting everything. */
+ * also after an idle timeout, or the errno that cut the echo short. */
 static int serve_client(int fd, const struct listener *l, const char *client)
 {
     const struct timeval limit = {.tv_sec = idle_timeout}; /* 0: none */
@@ -286,7 +286,7 @@ static int serve_client(int fd, const struct listener *l, const char *client)
         warnx("accepted %s on %s, child %ld", client, l->name, (long)getpid());
     /* TCP: until everything is echoed, close() sends a reset, even if the child
      * is killed, so the client learns that the echo is incomplete. Set again:
-     * on BSD and macOS a connection inherits 120 s instead of 0. */
+     * BSD and macOS replace the 0 s that a connection inherits by 120 s. */
     (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
     (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
@@ -328,8 +328,8 @@ static int echo_stream(int fd, bool packets, size_t *echoed)
 }
 
 /* Writes `size` bytes to a blocking socket; *written grows by what was taken.
- * Returns 0, or -1 with errno set (ETIMEDOUT for EAGAIN). A write() that a
- * signal or SO_SNDTIMEO ends may have taken a part: the loop sends the rest. */
+ * Returns 0, or -1 with errno set (ETIMEDOUT for EAGAIN, which is read()'s). A
+ * write() that a signal or SO_SNDTIMEO ends may have taken a part: repeat. */
 static int write_all(int fd, const char *data, size_t size, size_t *written)
 {
     while (size > 0) {
@@ -368,7 +368,7 @@ static void supervise(void)
         for (int i = 0; i < nlisteners; i++)
             if (count_waiting(&listeners[i]) == 0)
                 fork_child(&listeners[i]);
-        pselect(0, NULL, NULL, NULL, NULL, &no_signals);
+        pselect(0, NULL, NULL, NULL, NULL, &empty_mask);
         if (reap() > 0) /* if each dies at once: at most 10 forks a second */
             nanosleep(&ms_100, NULL);
     }
@@ -385,16 +385,16 @@ static void fork_child(const struct listener *l)
         slot++;
     if (slot == end)
         return;
-    pid = fork(); /* slot->pid = fork() would let the child store 0: free */
+    pid = fork(); /* not slot->pid = fork(): the child's 0 would free it */
     if (pid == 0) {
         /* Else the other ports would stay in use while this child lives. */
         for (int i = 0; i < nlisteners; i++)
             if (&listeners[i] != l)
                 close(listeners[i].fd);
-        slot->pid = getpid(); /* for the watcher, if the parent has died: */
-        close(alive_fd);      /* it looks when no process has this open */
-        child_fd = l->fd;
-        sigprocmask(SIG_SETMASK, &no_signals, NULL);
+        slot->pid = getpid(); /* before close(): if the parent has died, the */
+        close(alive_fd);      /* last close() lets the watcher read the pids */
+        wait_fd = l->fd;
+        sigprocmask(SIG_SETMASK, &empty_mask, NULL);
         if (l->network->type == SOCK_DGRAM)
             echo_datagrams(l);
         else
@@ -423,8 +423,8 @@ static int count_waiting(const struct listener *l)
 }
 
 /* Notes which children have ended, were stopped or continued. Several SIGCHLDs
- * may arrive as one, so waitpid() repeats. It also reaps strangers, because
- * process 1 of a container inherits orphans. Returns how many were killed. */
+ * may arrive as one, so waitpid() repeats. It may reap strangers: process 1 of
+ * a container inherits orphans. Returns how many children were killed. */
 static int reap(void)
 {
     int status, killed = 0;
@@ -444,7 +444,7 @@ static int reap(void)
             warnx("child %d: killed by signal %d", (int)pid, WTERMSIG(status));
         killed += WIFSIGNALED(status);
         if (WIFEXITED(status) && (errno = WEXITSTATUS(status)) != 0) {
-            if (exit_status == 0 && can_log()) /* see retry_accept() */
+            if (exit_status == 0 && can_log()) /* its errno: retry_accept() */
                 warn("%s: accept",
                      listeners[(c - children) / max_connections].name);
             stopping = exit_status = 1;
@@ -465,7 +465,7 @@ static void catch_signals(void)
     static const int numbers[] = {SIGCHLD, SIGALRM, SIGTERM, SIGINT, SIGHUP};
     sigset_t all;
 
-    sigemptyset(&no_signals);
+    sigemptyset(&empty_mask);
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, NULL);
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
@@ -484,8 +484,8 @@ static void on_signal(int number)
         out_of_time = 1;
     else if (number != SIGCHLD) {
         stopping = 1;
-        close(child_fd); /* -1 in the parent: no effect */
-        child_fd = -1;
+        close(wait_fd); /* -1 in the parent: no effect */
+        wait_fd = -1;
     }
     errno = saved;
 }
@@ -497,18 +497,18 @@ static void drain(void)
     close_listeners();
     signal_children(SIGTERM);
     alarm(5); /* in 5 s SIGALRM comes */
-    /* Wait until 100 ms pass without a signal: by then the children without a
-     * client have exited, and timeout(1), which signals twice, is done. */
+    /* Until 100 ms pass without a signal: then the children without a client
+     * have exited, and timeout(1), which signals twice, is done. */
     while (nchildren > 0 && !out_of_time &&
-           pselect(0, NULL, NULL, NULL, &ms_100, &no_signals) == -1)
+           pselect(0, NULL, NULL, NULL, &ms_100, &empty_mask) == -1)
         (void)reap();
     if (nchildren > 0 && can_log())
         warnx("waiting up to 5 s for %d connection%s; signal again to exit now",
               nchildren, nchildren == 1 ? "" : "s");
-    for (stopping = 0; nchildren > 0; (void)reap()) { /* 1: signalled again */
+    for (stopping = 0; nchildren > 0; (void)reap()) { /* on_signal() sets it */
         if (stopping || out_of_time)
             signal_children(SIGKILL);
-        pselect(0, NULL, NULL, NULL, NULL, &no_signals);
+        pselect(0, NULL, NULL, NULL, NULL, &empty_mask);
     }
 }
 
@@ -546,12 +546,12 @@ static void fork_watcher(void)
         return;
     alive_fd = ends[1];
     if (fork() == 0) {
-        if (fork() != 0) /* so that all children of the parent serve */
+        if (fork() != 0) /* a grandchild: reap() need not know it */
             _exit(0);
         close(alive_fd);
         for (int i = 0; i < nlisteners; i++)
             close(listeners[i].fd);
-        if (read(ends[0], &(char){0}, 1) == 0) /* signals stay blocked */
+        if (read(ends[0], &(char){0}, 1) == 0) /* all signals are blocked */
             signal_children(SIGTERM);
         _exit(0);
     }
@@ -562,7 +562,7 @@ static void fork_watcher(void)
 
 /* Echoes one datagram after another until the socket is closed. A struct
  * msghdr holds the peer's address, a list of buffers (here one), and control
- * messages about the datagram: here, the address that it was sent to. */
+ * messages: the address it was sent to. (AF_UNIX, port 0: no descriptors.) */
 static void echo_datagrams(const struct listener *l)
 {
     static char buffer[BUFFER_SIZE];
@@ -577,11 +577,11 @@ static void echo_datagrams(const struct listener *l)
                            .msg_iovlen = 1,
                            .msg_control = control,
                            .msg_controllen = l->port ? sizeof control : 0};
-        const ssize_t n = recvmsg(child_fd, &m, 0);
+        const ssize_t n = recvmsg(wait_fd, &m, 0);
 
         if (n == -1 && errno == EBADF)
             return;
-        part.iov_len = (size_t)n;
+        part.iov_len = (size_t)n; /* for the reply; not used if n is -1 */
         if (n == -1 || (n == 0 && m.msg_namelen == 0))
             nanosleep(&ms_100, NULL); /* rare: failed, or shut down: no spin */
         else if ((size_t)n < sizeof buffer && may_reply(m.msg_name))
@@ -591,7 +591,7 @@ static void echo_datagrams(const struct listener *l)
 
 /* Returns whether to reply. With the spoofed source address of an echo service,
  * a datagram would go back and forth forever. Such services are at ports below
- * 1024, at this server's ports on any host, and at its own paths. */
+ * 1024, at this server's ports on any host, and at its own paths (in name). */
 static bool may_reply(const void *peer)
 {
     const char *path = ((const struct sockaddr_un *)peer)->sun_path;
@@ -606,9 +606,9 @@ static bool may_reply(const void *peer)
 }
 
 /* Sends a datagram back, or drops it: one peer whose queue is full must not
- * delay the others. The control message from recvmsg() now gives the source of
- * the reply, but not the interface, because the way back may be another; only a
- * link-local address needs one. (An in6_pktinfo begins with its address.) */
+ * delay the others. The control message from recvmsg() sets the reply's source
+ * address. It must not set the interface, because the way back may be another,
+ * except for a link-local address. (An in6_pktinfo begins with its address.) */
 static void send_reply(struct msghdr *m)
 {
     struct cmsghdr *c = CMSG_FIRSTHDR(m);
@@ -622,17 +622,17 @@ static void send_reply(struct msghdr *m)
     if (c != NULL && c->cmsg_type == IP_PKTINFO)
         ((struct in_pktinfo *)CMSG_DATA(c))->ipi_ifindex = 0;
 #endif
-    m->msg_control = c; /* its length, on OpenBSD, counts the padding: */
+    m->msg_control = c; /* this one alone, and, for OpenBSD, its padding: */
     m->msg_controllen =
         c != NULL ? (socklen_t)CMSG_SPACE(c->cmsg_len - CMSG_LEN(0)) : 0;
-    (void)sendmsg(child_fd, m, MSG_DONTWAIT);
+    (void)sendmsg(wait_fd, m, MSG_DONTWAIT);
 }
 
 /* ---- Rare: stale socket files, sockets that others opened; the options -- */
 
 /* Returns whether to call bind() again. A killed server's children may hold the
  * address for a moment, and its socket file remains. This removes the file if
- * connect() is refused: otherwise it would be a live server's. */
+ * connect() is refused, because then no server listens there. */
 static bool reclaim_address(const struct addrinfo *a)
 {
     const char *path = ((struct sockaddr_un *)a->ai_addr)->sun_path;

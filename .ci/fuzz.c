@@ -65,9 +65,9 @@ static void check_endpoint(const char *text)
         return;
     }
     assert(e.network != NULL);
-    assert(*e.port != '\0' && memchr(e.copy, '\0', TEXT_SIZE) != NULL);
+    assert(*e.addr != '\0' && memchr(e.copy, '\0', TEXT_SIZE) != NULL);
     if (e.network->domain == AF_UNIX)
-        assert(*e.host == '\0' && strlen(e.port) <= path_max);
+        assert(*e.host == '\0' && strlen(e.addr) <= path_max);
     if (resolve_endpoint(&e, &list) != NULL)
         return;
     for (const struct addrinfo *i = list; i != NULL; i = i->ai_next)
