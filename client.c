@@ -121,13 +121,13 @@ static int open_connection(void)
     }
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     (void)setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof on);
-    /* A limit for calls that block: connect(), and those for datagrams. */
+    /* The time limit of connect(), and of send() and recv() for datagrams. */
     (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
     (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     if (network->domain == AF_UNIX && network->type == SOCK_DGRAM &&
         bind_own_address() == -1)
         return fail("bind");
-    /* Rare: Ctrl-Z and fg interrupt this, and TCP goes on: wait for EISCONN. */
+    /* Rare: EINTR (Ctrl-Z, fg). TCP still connects: wait, and call again. */
     while (connect(fd, peer->ai_addr, peer->ai_addrlen) == -1 &&
            errno != EISCONN) {
         if (errno == EINTR && wait_for(POLLOUT, timeout))
@@ -218,7 +218,7 @@ static bool wait_for(short events, int seconds)
 }
 
 /* Sends as much input as the socket takes, and returns what to wait for. At the
- * end of the input this half-closes: the reply can still come. */
+ * end of the input it half-closes, so that the reply can still come. */
 static short send_input(void)
 {
     size_t size;
@@ -304,9 +304,9 @@ static void write_reply(const char *text, size_t size)
 
 /* ---- Datagrams: one at a time ------------------------------------------- */
 
-/* Sends the input message by message, and waits for each reply. The first one
- * shows whether there is a server (connect() sends nothing): if not, this goes
- * on to the next address. A service other than echo may reply with more. */
+/* Sends the input message by message, and waits for each reply. connect() sends
+ * nothing, so the first reply shows whether there is a server; if not, this
+ * tries the next address. Other services may send more than one reply. */
 static int relay_datagrams(void)
 {
     size_t size;
@@ -329,9 +329,9 @@ static int relay_datagrams(void)
     }
 }
 
-/* Sends a message, up to 3 times, until it is answered. Replies other than its
- * echo are late or duplicates, and ignored; but if the very first is no echo,
- * any reply will do: it is another service. Returns 0, or -1 after fail(). */
+/* Sends a message, up to 3 times, until it is answered. Ignores replies other
+ * than its echo, as late or duplicates. But if the very first reply is no echo,
+ * the service is another: any reply will do. Returns 0, or -1 after fail(). */
 static int send_message(size_t size)
 {
     const char *message = input.buffer + input.start;
@@ -367,7 +367,7 @@ static int send_message(size_t size)
 /* ---- Rare: an address of our own; the options --------------------------- */
 
 /* A unixgram server can reply only to an address. Linux gives us one without a
- * file (autobind, unix(7)); elsewhere we must remove one. Returns 0, or -1. */
+ * file (autobind, unix(7)); elsewhere we make a file. Returns 0, or -1. */
 static int bind_own_address(void)
 {
 #ifdef __linux__

@@ -68,11 +68,11 @@ static inline const struct network *find_network(const char *text)
 
 /* ---- Endpoints: [NETWORK:]ADDRESS --------------------------------------- */
 
-struct endpoint { /* points into itself: not to be copied */
+struct endpoint { /* contains pointers into itself: do not copy it */
     const struct network *network;
     const char *host;     /* "": loopback; "*": every interface */
     const char *addr;     /* a port, as number or name; AF_UNIX: a path */
-    char copy[TEXT_SIZE]; /* what these point to, cut up; not AF_UNIX */
+    char copy[TEXT_SIZE]; /* holds host and port; unused for AF_UNIX */
     char problem[TEXT_SIZE + 32]; /* room for parse_endpoint()'s result */
 };
 
@@ -150,11 +150,11 @@ static inline const char *resolve_endpoint(const struct endpoint *e,
         *list = &info;
         return NULL;
     }
-    /* Without a protocol each address may come twice. MPTCP, which some
-     * libraries do not know, has the addresses of TCP. */
+    /* Without a protocol, the list may contain each address twice. Some
+     * libraries do not know MPTCP; it uses the addresses of TCP. */
     info.ai_protocol = n->type == SOCK_DGRAM ? IPPROTO_UDP : IPPROTO_TCP;
-    /* Without a host getaddrinfo() gives the loopback addresses, or, if
-     * AI_PASSIVE, the wildcards. ("localhost" may lack IPv4 or IPv6.) */
+    /* Without a host, getaddrinfo() returns the loopback addresses, or with
+     * AI_PASSIVE the wildcards. ("localhost" may lack IPv4 or IPv6.) */
     info.ai_flags = wildcard ? AI_PASSIVE : 0;
     status = getaddrinfo(host, e->addr, &info, list);
     if (status == EAI_SYSTEM)
@@ -186,8 +186,8 @@ static inline void format_address(char *text, const struct network *n,
 /* ---- Helpers ------------------------------------------------------------ */
 
 /* Both programs call this first. If descriptor 2 were closed, the next socket
- * would get that number, and its peer our messages. So /dev/null replaces each
- * closed descriptor, opened in the wrong mode so that using it still fails. */
+ * would get that number, and its peer would get our messages. So /dev/null
+ * replaces closed descriptors, in the wrong mode: using them still fails. */
 static inline void prepare_process(void)
 {
     static char line[BUFSIZ];
@@ -201,9 +201,9 @@ static inline void prepare_process(void)
     signal(SIGXFSZ, SIG_IGN); /* and so does one to a file that is too large */
 }
 
-/* Calls a function when a signal comes. SIGINT or SIGHUP that was ignored from
- * the start, by a shell's "&" or by nohup, stays so. SA_RESTART: most calls
- * that it interrupts go on; those on a socket with a timeout fail (EINTR). */
+/* Calls a function when a signal comes. If SIGINT or SIGHUP was ignored from
+ * the start, by a shell's "&" or nohup, it stays so. With SA_RESTART most
+ * interrupted calls go on; those on a socket with a timeout fail (EINTR). */
 static inline void catch_signal(int number, void (*handler)(int))
 {
     struct sigaction before, action = {.sa_flags = SA_RESTART};

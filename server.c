@@ -114,7 +114,7 @@ int main(int argc, char **argv)
 
 /* ---- Opening the sockets: socket, setsockopt, bind, listen -------------- */
 
-/* Opens a listener on each address of an endpoint. `next`: see HOST PORT. */
+/* Opens a listener on each address of `text`; `next` is the next argument. */
 static void open_endpoint(const char *text, const char *next)
 {
     const int first = nlisteners;
@@ -236,8 +236,8 @@ static void add_listener(struct listener *l)
 /* ---- A child: accept, then read and write until end of file ------------- */
 
 /* Accepts clients in turn, until enough other children wait. The kernel wakes
- * one child for each client. `busy` is set before the count: else the last two
- * waiting could each count the other, and neither would wake the parent. */
+ * one child for each client. A child sets `busy` before it counts: else the
+ * last two could each count the other, and neither would wake the parent. */
 static void accept_clients(const struct listener *l, struct child *self)
 {
     do {
@@ -285,8 +285,8 @@ static int serve_client(int fd, const struct listener *l, const char *client)
     if (verbose && can_log())
         warnx("accepted %s on %s, child %ld", client, l->name, (long)getpid());
     /* TCP: until everything is echoed, close() sends a reset, even if the child
-     * is killed, so the client learns that the echo is incomplete. Set again:
-     * BSD and macOS replace the 0 s that a connection inherits by 120 s. */
+     * is killed, so the client learns that the echo is incomplete. The option
+     * is set again: on BSD and macOS a connection inherits 120 s, not 0. */
     (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
     (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
@@ -303,12 +303,12 @@ static int serve_client(int fd, const struct listener *l, const char *client)
     return error == EAGAIN ? 0 : error;
 }
 
-/* Echoes what comes on a connected, blocking socket until end of file: the peer
- * has closed, or half-closed. *echoed grows by the bytes echoed. With `packets`
- * (not SOCK_STREAM) each read() is a message; an empty one counts as the end of
- * file. Returns 0, or -1 with errno set: EAGAIN after SO_RCVTIMEO, ETIMEDOUT
- * after SO_SNDTIMEO, ECONNRESET or EPIPE if the peer is gone (ignore SIGPIPE),
- * EMSGSIZE if a message fills the buffer. */
+/* Echoes what arrives on a connected, blocking socket until end of file: when
+ * the peer has closed or half-closed. Adds the bytes echoed to *echoed. With
+ * `packets` (not SOCK_STREAM) each read() returns a message; an empty one
+ * counts as the end of file. Returns 0, or -1 with errno set: EAGAIN after
+ * SO_RCVTIMEO, ETIMEDOUT after SO_SNDTIMEO, ECONNRESET or EPIPE if the peer is
+ * gone (ignore SIGPIPE), EMSGSIZE if a message fills the buffer. */
 static int echo_stream(int fd, bool packets, size_t *echoed)
 {
     static char buffer[BUFFER_SIZE];
@@ -327,9 +327,9 @@ static int echo_stream(int fd, bool packets, size_t *echoed)
     return 0;
 }
 
-/* Writes `size` bytes to a blocking socket; *written grows by what was taken.
- * Returns 0, or -1 with errno set (ETIMEDOUT for EAGAIN, which is read()'s). A
- * write() that a signal or SO_SNDTIMEO ends may have taken a part: repeat. */
+/* Writes `size` bytes to a blocking socket, adding what was taken to *written.
+ * Returns 0, or -1 with errno set (EAGAIN becomes ETIMEDOUT). If a signal or
+ * SO_SNDTIMEO ends a write() after a part, the loop sends the rest. */
 static int write_all(int fd, const char *data, size_t size, size_t *written)
 {
     while (size > 0) {
@@ -349,7 +349,7 @@ static int write_all(int fd, const char *data, size_t size, size_t *written)
 
 /* ---- The parent: a child waiting on each socket ------------------------- */
 
-/* Keeps a child waiting on each socket until a signal says to stop. Then
+/* Keeps a child waiting on each socket until a signal stops the server, so that
  * clients rarely wait for fork(), which takes longer than a short echo. */
 static void supervise(void)
 {
@@ -512,7 +512,7 @@ static void drain(void)
     }
 }
 
-/* Signals each child, and continues it: one that is stopped could not exit. */
+/* Signals each child, then sends SIGCONT: a stopped child could not exit. */
 static void signal_children(int number)
 {
     for (const struct child *c = children; c < children + nslots; c++)
@@ -520,7 +520,7 @@ static void signal_children(int number)
             kill(c->pid, SIGCONT);
 }
 
-/* Also an atexit() handler. Removes only socket files that are still ours. */
+/* Closes all listeners, also at exit(). Removes only its own socket files. */
 static void close_listeners(void)
 {
     struct stat file;
@@ -535,8 +535,8 @@ static void close_listeners(void)
     }
 }
 
-/* Forks a watcher: it sends the children SIGTERM when the parent has died, even
- * by SIGKILL: only the parent has the pipe's other end, so read() returns 0.
+/* Forks a watcher, which sends the children SIGTERM when the parent dies, even
+ * by SIGKILL: only the parent has the pipe's write end, so read() returns 0.
  * Without it, orphans would keep the sockets, and no new server could start. */
 static void fork_watcher(void)
 {
@@ -589,9 +589,9 @@ static void echo_datagrams(const struct listener *l)
     }
 }
 
-/* Returns whether to reply. With the spoofed source address of an echo service,
- * a datagram would go back and forth forever. Such services are at ports below
- * 1024, at this server's ports on any host, and at its own paths (in name). */
+/* Returns whether to reply. If the spoofed source address of a datagram is an
+ * echo service, the echo goes back and forth forever. We expect such services
+ * at ports below 1024, at this server's ports on any host, and at its paths. */
 static bool may_reply(const void *peer)
 {
     const char *path = ((const struct sockaddr_un *)peer)->sun_path;
@@ -606,9 +606,9 @@ static bool may_reply(const void *peer)
 }
 
 /* Sends a datagram back, or drops it: one peer whose queue is full must not
- * delay the others. The control message from recvmsg() sets the reply's source
- * address. It must not set the interface, because the way back may be another,
- * except for a link-local address. (An in6_pktinfo begins with its address.) */
+ * delay the others. The control message from recvmsg() now sets the source of
+ * the reply. It must not set the interface: the route back may differ. Only a
+ * link-local address needs one. (An in6_pktinfo begins with its address.) */
 static void send_reply(struct msghdr *m)
 {
     struct cmsghdr *c = CMSG_FIRSTHDR(m);
@@ -654,8 +654,8 @@ static bool reclaim_address(const struct addrinfo *a)
     return true;
 }
 
-/* Socket activation, as sd_listen_fds(3) of systemd defines it: LISTEN_FDS
- * sockets from descriptor 3 on, if LISTEN_PID is this process. */
+/* Adopts the sockets of socket activation, as in systemd's sd_listen_fds(3):
+ * LISTEN_FDS of them, from descriptor 3 on, if LISTEN_PID is this process. */
 static void adopt_listeners(void)
 {
     const char *pid = getenv("LISTEN_PID"), *number = getenv("LISTEN_FDS");

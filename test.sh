@@ -18,7 +18,7 @@ dir='' server='' held='' at='' networks='' starts=0 deadline=20 passed=0 failed=
 exec </dev/null 9<&0 6>&2 7>&2 8>&1 8>&- # 9 and 6: standard input and error in run(); 7: of this shell
 
 # ---- Helpers ----------------------------------------------------------------
-# check NAME COMMAND...: passes if the command succeeds. No output, no tests.
+# check NAME COMMAND...: passes if the command succeeds. Exits if it cannot print.
 check() {
     name=$1
     shift
@@ -47,8 +47,8 @@ not() {
     ! "$@"
 }
 
-# run COMMAND...: with a deadline, and in a way that lets signals interrupt us. The
-# clock ends the command, or the end of the command ends the clock.
+# run COMMAND...: runs it with a deadline; signals can still interrupt this shell. The
+# clock kills the command, or the end of the command kills the clock.
 run() {
     sleep $deadline &
     clock=$!
@@ -72,8 +72,8 @@ until_true() {
         sleep 0.05
     done
 }
-# start ARGUMENT...: starts a server, and waits until it listens, first at `at`. Its
-# processes hold the write end of a pipe: when the last exits, cat gets end of file.
+# start ARGUMENT...: starts a server, waits until it listens, and sets `at` to the first
+# endpoint. Its processes hold a pipe open: when the last exits, cat gets end of file.
 start() {
     stop KILL
     starts=$((starts + 1)) gone=gone.$starts
@@ -135,8 +135,8 @@ fails() {
         [ "$(wc -l <err)" -eq "$want" ] && { [ "$want" -eq 1 ] || grep -q "^try '[a-z]* -h'$" err; }
 }
 
-# hold ENDPOINT: a client that stays connected until its input, descriptor 8, is
-# closed. It has had one line echoed.
+# hold ENDPOINT: starts a client that stays connected until its input, descriptor 8, is
+# closed. Returns when it has had one line echoed.
 hold() {
     rm -f held.* && mkfifo held.in
     ./client -w 20 "$1" <held.in >held.out 2>held.err 8>&- &
@@ -170,7 +170,7 @@ cleanup() {
     cd / && rm -rf "$dir"
     [ -z "$late" ] || exit 1
 }
-# Ending the clock, too: else zsh sometimes waits for it.
+# This also kills the clock, because zsh sometimes waits for it.
 late='' clock='' signals='HUP INT QUIT PIPE TERM'
 trap cleanup EXIT
 trap 'trap "" $signals; late="interrupted, or out of time"; kill -s KILL $clock 2>/dev/null; exit 1' $signals
@@ -289,7 +289,7 @@ check "SIGTERM ends the server with status 0" stop
 check "no process of the server is left" until_true [ -e "$gone" ]
 check "no socket file is left" not ls ./*.sock 2>/dev/null
 
-# One client never costs another anything.
+# One client never delays another.
 start $stream
 silent() {
     hold "$at" && same "$at" big && release
