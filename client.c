@@ -127,14 +127,14 @@ static int open_connection(void)
     if (network->domain == AF_UNIX && network->type == SOCK_DGRAM &&
         bind_own_address() == -1)
         return fail("bind");
-    /* Rare: EINTR (Ctrl-Z, fg). TCP still connects: wait, and call again. */
+    /* An EINTR (rare: Ctrl-Z, fg) does not stop TCP: wait, and call again. */
     while (connect(fd, peer->ai_addr, peer->ai_addrlen) == -1 &&
            errno != EISCONN) {
         if (errno == EINTR && wait_for(POLLOUT, timeout))
             continue;
         if (errno == EINTR || errno == EINPROGRESS ||
             (errno == EAGAIN && network->domain == AF_UNIX))
-            errno = ETIMEDOUT; /* SO_SNDTIMEO (TCP's EAGAIN: no free port) */
+            errno = ETIMEDOUT; /* by SO_SNDTIMEO; TCP's EAGAIN: no free port */
         return fail("connect");
     }
     /* Rare: no server listens, and the kernel chose the server's port for ours.
@@ -291,7 +291,7 @@ static void write_reply(const char *text, size_t size)
         ssize_t n = write(STDOUT_FILENO, text + done, size - done);
 
         if (n == -1 && errno == EPIPE)
-            end_by_signal(SIGPIPE); /* returns if our caller blocked it */
+            end_by_signal(SIGPIPE); /* returns only if it is blocked */
         if (n == -1 && !NOT_YET(errno))
             err(1, "standard output: write");
         if (n == -1)
@@ -314,14 +314,14 @@ static int relay_datagrams(void)
     for (;;) {
         while ((size = next_size()) > 0) {
             while (send_message(size) == -1)
-                connect_first(sent == 0 ? peer->ai_next : NULL); /* or exit */
+                connect_first(sent == 0 ? peer->ai_next : NULL); /* NULL: end */
             input.start += size;
             sent += size;
         }
         if (input.eof && service != OTHER)
             return 0; /* each message has been answered */
         if (!wait_for(service == OTHER ? POLLIN : 0, input.eof ? timeout : 0))
-            return 0; /* another service, silent for that long */
+            return 0; /* no more input, and the other service is silent */
         if (ready[1].revents != 0)
             read_input();
         if (ready[0].revents != 0)
@@ -349,7 +349,7 @@ static int send_message(size_t size)
             if (n == -1 && errno == EINTR)
                 continue; /* Ctrl-Z and fg */
             if (n == -1 && (errno == EAGAIN || errno == EMSGSIZE))
-                break; /* lost or late; EMSGSIZE: the kernel now splits it */
+                break; /* lost or late; EMSGSIZE: above the MTU, now split */
             if (n == -1)
                 return fail("recv");
             if (service == UNKNOWN)

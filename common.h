@@ -233,7 +233,7 @@ static inline int option_number(int option, long min, long max)
     return (int)n;
 }
 
-/* Handles -h, --help and the errors of getopt(): ':' and '?'. */
+/* Handles -h, --help (to getopt() a bad '-', not yet past it), ':' and '?'. */
 static inline _Noreturn void end_options(int option, char **argv,
                                          const char *help)
 {

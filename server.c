@@ -24,8 +24,8 @@
 #define BACKLOG       65535 /* the system cuts it to its own limit */
 #define LISTENERS_MAX 256
 #define PORT_OF(a)    (((struct sockaddr_in *)(a))->sin_port) /* = sin6_port */
-/* While serving, a message that would block (poll() sees no room) is dropped: a
- * log that no process reads must not stop us. (O_NONBLOCK: others share it.) */
+/* While serving, a message is dropped if poll() sees no room: a log that no
+ * process reads must not stop us. (O_NONBLOCK would affect other processes.) */
 #define can_log() (poll(&(struct pollfd){STDERR_FILENO, POLLOUT, 0}, 1, 0) == 1)
 
 struct child {                 /* several processes read and write it at once */
@@ -37,7 +37,7 @@ struct listener { /* a socket that listens, or that takes datagrams */
     int fd;
     in_port_t port; /* in network byte order; 0 for AF_UNIX */
     const struct network *network;
-    char name[TEXT_SIZE];   /* its endpoint */
+    char name[TEXT_SIZE];   /* its endpoint, NETWORK:ADDRESS */
     const char *path;       /* its socket file, if we made it */
     struct stat file;       /* tells later whether that is still ours */
     struct child *children; /* max_connections slots */
@@ -45,11 +45,11 @@ struct listener { /* a socket that listens, or that takes datagrams */
 
 static int max_waiting = 32, max_connections = 512, idle_timeout = 300;
 static bool inetd, verbose;
-static struct listener listeners[LISTENERS_MAX + 1]; /* 1 more, until errx() */
-static struct child *children; /* of all listeners, in shared memory: 0s */
+static struct listener listeners[LISTENERS_MAX + 1]; /* + the one too many */
+static struct child *children; /* of all listeners, in shared memory, zeroed */
 static int nlisteners, nslots, nchildren, exit_status;
 static int alive_fd = -1; /* closes when the parent dies: fork_watcher() */
-static const struct timespec ms_100 = {.tv_nsec = 100000000};
+static const struct timespec ms_1 = {0, 1000000}, ms_100 = {0, 100000000};
 static const struct linger reset = {.l_onoff = true}; /* 0 s: close() resets */
 static sigset_t empty_mask; /* blocks no signal: for while we wait */
 static volatile sig_atomic_t stopping, out_of_time; /* see on_signal() */
@@ -124,8 +124,8 @@ static void open_endpoint(const char *text, const char *next)
 
     if (problem != NULL)
         usage_error("%s: %s", text, problem);
-    if (next != NULL && *e.host != '\0' && e.addr == e.network->address &&
-        is_port(next, e.network)) /* rare: HOST PORT, without a colon */
+    if (next != NULL && /* rare: HOST PORT: a default port, then a port */
+        *e.host && e.addr == e.network->address && is_port(next, e.network))
         usage_error("unexpected argument '%s' (an endpoint is tcp:HOST:PORT)",
                     next);
     if ((problem = resolve_endpoint(&e, &list)) != NULL)
@@ -141,7 +141,7 @@ static void open_endpoint(const char *text, const char *next)
         format_address(l.name, l.network, a->ai_addr, a->ai_addrlen);
         while (i < nlisteners && strcmp(listeners[i].name, l.name) != 0)
             i++;
-        if (i == nlisteners) /* rare: the list has an address twice */
+        if (i == nlisteners) /* else, rare: the list has it twice */
             (void)open_listener(&l, a);
     }
     if (e.network->domain != AF_UNIX)
@@ -150,8 +150,7 @@ static void open_endpoint(const char *text, const char *next)
         exit(1); /* skip_or_exit() has said why */
 }
 
-/* Makes a socket that listens at an address, or takes its datagrams. Returns 0,
- * or -1 after skip_or_exit(). */
+/* Opens a socket at an address. Returns 0, or -1 after skip_or_exit(). */
 static int open_listener(struct listener *l, const struct addrinfo *a)
 {
     l->fd = socket(a->ai_family, l->network->type, l->network->protocol);
@@ -176,7 +175,7 @@ static void set_options(int fd, int type)
     (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
     if (type == SOCK_STREAM) {
         /* Without this the port stays in use for a minute: the kernel remembers
-         * closed connections (TIME_WAIT). Two UDP servers could share it. */
+         * closed connections (TIME_WAIT). With it, UDP servers share ports. */
         (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
         /* Nagle's algorithm holds a small packet back until the client's host
          * has confirmed the one before, which it may do 40 ms late. */
@@ -266,7 +265,7 @@ static void retry_accept(const struct listener *l, bool *reported)
     if (errno == EINTR || errno == ECONNABORTED)
         return;
     if (errno == EBADF || errno == EINVAL || errno == ENOTSOCK)
-        _exit(stopping ? 0 : errno); /* 0: on_signal(); errno: for reap() */
+        _exit(stopping ? 0 : errno); /* on_signal() closed it; else: reap() */
     if (!*reported && can_log())
         warn("%s: trying again: accept", l->name);
     *reported = true;
@@ -391,8 +390,8 @@ static void fork_child(const struct listener *l)
         for (int i = 0; i < nlisteners; i++)
             if (&listeners[i] != l)
                 close(listeners[i].fd);
-        slot->pid = getpid(); /* before close(): if the parent has died, the */
-        close(alive_fd);      /* last close() lets the watcher read the pids */
+        slot->pid = getpid(); /* first: if the parent has died, this close() */
+        close(alive_fd);      /* is the last, and the watcher reads the pids */
         wait_fd = l->fd;
         sigprocmask(SIG_SETMASK, &empty_mask, NULL);
         if (l->network->type == SOCK_DGRAM)
@@ -443,8 +442,9 @@ static int reap(void)
         if (WIFSIGNALED(status) && can_log())
             warnx("child %d: killed by signal %d", (int)pid, WTERMSIG(status));
         killed += WIFSIGNALED(status);
-        if (WIFEXITED(status) && (errno = WEXITSTATUS(status)) != 0) {
-            if (exit_status == 0 && can_log()) /* its errno: retry_accept() */
+        if (exit_status == 0 && WIFEXITED(status) && WEXITSTATUS(status) != 0) {
+            errno = WEXITSTATUS(status); /* retry_accept() */
+            if (can_log())
                 warn("%s: accept",
                      listeners[(c - children) / max_connections].name);
             stopping = exit_status = 1;
@@ -497,15 +497,15 @@ static void drain(void)
     close_listeners();
     signal_children(SIGTERM);
     alarm(5); /* in 5 s SIGALRM comes */
-    /* Until 100 ms pass without a signal: then the children without a client
-     * have exited, and timeout(1), which signals twice, is done. */
+    /* Until 100 ms pass without a signal: by then, idle children have exited,
+     * and timeout(1) has sent its two signals, which must count as one. */
     while (nchildren > 0 && !out_of_time &&
            pselect(0, NULL, NULL, NULL, &ms_100, &empty_mask) == -1)
         (void)reap();
     if (nchildren > 0 && can_log())
         warnx("waiting up to 5 s for %d connection%s; signal again to exit now",
               nchildren, nchildren == 1 ? "" : "s");
-    for (stopping = 0; nchildren > 0; (void)reap()) { /* on_signal() sets it */
+    for (stopping = 0; nchildren > 0; (void)reap()) { /* 1: a second signal */
         if (stopping || out_of_time)
             signal_children(SIGKILL);
         pselect(0, NULL, NULL, NULL, NULL, &empty_mask);
@@ -562,7 +562,7 @@ static void fork_watcher(void)
 
 /* Echoes one datagram after another until the socket is closed. A struct
  * msghdr holds the peer's address, a list of buffers (here one), and control
- * messages: the address it was sent to. (AF_UNIX, port 0: no descriptors.) */
+ * messages: the address it was sent to. (No room for AF_UNIX descriptors.) */
 static void echo_datagrams(const struct listener *l)
 {
     static char buffer[BUFFER_SIZE];
@@ -583,7 +583,7 @@ static void echo_datagrams(const struct listener *l)
             return;
         part.iov_len = (size_t)n; /* for the reply; not used if n is -1 */
         if (n == -1 || (n == 0 && m.msg_namelen == 0))
-            nanosleep(&ms_100, NULL); /* rare: failed, or shut down: no spin */
+            nanosleep(&ms_1, NULL); /* rare: failed, or shut down: no spin */
         else if ((size_t)n < sizeof buffer && may_reply(m.msg_name))
             send_reply(&m);
     }
@@ -622,7 +622,7 @@ static void send_reply(struct msghdr *m)
     if (c != NULL && c->cmsg_type == IP_PKTINFO)
         ((struct in_pktinfo *)CMSG_DATA(c))->ipi_ifindex = 0;
 #endif
-    m->msg_control = c; /* this one alone, and, for OpenBSD, its padding: */
+    m->msg_control = c; /* this one alone: its data, padded (for OpenBSD) */
     m->msg_controllen =
         c != NULL ? (socklen_t)CMSG_SPACE(c->cmsg_len - CMSG_LEN(0)) : 0;
     (void)sendmsg(wait_fd, m, MSG_DONTWAIT);
