@@ -100,8 +100,8 @@ static inline const char *parse_endpoint(struct endpoint *e, const char *text)
             strchr(text, '/') || strstr(text, ".sock") ? "unix" : "tcp");
     else
         e->addr = rest != NULL ? rest + skip : e->network->address;
-    if (*e->addr == '\0')
-        return "empty address";
+    if (*e->addr == '\0' || strlen(e->addr) >= sizeof e->copy)
+        return "address empty or too long";
     if (e->network->domain == AF_UNIX) {
         snprintf(e->problem, sizeof e->problem,
                  "socket path too long (at most %zu bytes)", path_max);

@@ -35,12 +35,12 @@ struct child {                 /* several processes read and write it at once */
 
 struct listener { /* a socket that listens, or that takes datagrams */
     int fd;
-    in_port_t port; /* in network byte order; 0 for AF_UNIX */
     const struct network *network;
-    char name[TEXT_SIZE];   /* its endpoint, NETWORK:ADDRESS */
-    const char *path;       /* its socket file, if we made it */
-    struct stat file;       /* tells later whether that is still ours */
-    struct child *children; /* max_connections slots */
+    struct sockaddr_storage bound; /* its address, from getsockname() */
+    char name[TEXT_SIZE];          /* its endpoint, NETWORK:ADDRESS */
+    const char *path;              /* its socket file, if we made it */
+    struct stat file;              /* tells later whether that is still ours */
+    struct child *children;        /* max_connections slots */
 };
 
 static int max_waiting = 32, max_connections = 512, idle_timeout = 300;
@@ -69,7 +69,7 @@ static int echo_stream(int fd, bool packets, size_t *echoed);
 static int write_all(int fd, const char *data, size_t size, size_t *written);
 /* The parent: a child waiting on each socket */
 static void supervise(void);
-static void fork_child(const struct listener *l);
+static bool fork_child(const struct listener *l);
 static int count_waiting(const struct listener *l);
 static int reap(void);
 /* Signals: a graceful shutdown */
@@ -81,7 +81,7 @@ static void close_listeners(void);
 static void fork_watcher(void);
 /* Datagrams */
 static void echo_datagrams(const struct listener *l);
-static bool may_reply(const void *peer);
+static bool may_reply(const struct sockaddr_storage *peer);
 static void send_reply(struct msghdr *m);
 /* Rare: stale socket files, sockets that others opened; the options */
 static bool reclaim_address(const struct addrinfo *a);
@@ -137,7 +137,7 @@ static void open_endpoint(const char *text, const char *next)
         if (a->ai_family == AF_UNIX)
             l.path = e.addr;
         else if (nlisteners > first) /* port 0: all get the first one's */
-            PORT_OF(a->ai_addr) = listeners[first].port;
+            PORT_OF(a->ai_addr) = PORT_OF(&listeners[first].bound);
         format_address(l.name, l.network, a->ai_addr, a->ai_addrlen);
         while (i < nlisteners && strcmp(listeners[i].name, l.name) != 0)
             i++;
@@ -217,14 +217,11 @@ static int skip_or_exit(const struct listener *l, const char *call)
 /* Adds a bound socket to the table, by the address that it really has. */
 static void add_listener(struct listener *l)
 {
-    struct sockaddr_storage bound = {0};
-    socklen_t len = sizeof bound;
+    socklen_t len = sizeof l->bound;
 
-    if (getsockname(l->fd, (struct sockaddr *)&bound, &len) == -1)
+    if (getsockname(l->fd, (struct sockaddr *)&l->bound, &len) == -1)
         err(1, "%s: getsockname", l->name);
-    format_address(l->name, l->network, (struct sockaddr *)&bound, len);
-    if (bound.ss_family != AF_UNIX)
-        l->port = PORT_OF(&bound);
+    format_address(l->name, l->network, (struct sockaddr *)&l->bound, len);
     if (l->path != NULL)
         (void)lstat(l->path, &l->file);
     listeners[nlisteners++] = *l;
@@ -365,16 +362,17 @@ static void supervise(void)
     }
     while (!stopping) {
         for (int i = 0; i < nlisteners; i++)
-            if (count_waiting(&listeners[i]) == 0)
-                fork_child(&listeners[i]);
+            if (count_waiting(&listeners[i]) == 0 && !fork_child(&listeners[i]))
+                break;
         pselect(0, NULL, NULL, NULL, NULL, &empty_mask);
         if (reap() > 0) /* if each dies at once: at most 10 forks a second */
             nanosleep(&ms_100, NULL);
     }
 }
 
-/* Forks a child to wait on a socket, unless its slots are all taken. */
-static void fork_child(const struct listener *l)
+/* Forks a child to wait on a socket, unless its slots are all taken. Returns
+ * false if that fails. */
+static bool fork_child(const struct listener *l)
 {
     static bool reported; /* fork() failed the last time */
     struct child *slot = l->children, *end = slot + max_connections;
@@ -383,7 +381,7 @@ static void fork_child(const struct listener *l)
     while (slot < end && slot->pid != 0)
         slot++;
     if (slot == end)
-        return;
+        return true;
     pid = fork(); /* not slot->pid = fork(): the child's 0 would free it */
     if (pid == 0) {
         /* Else the other ports would stay in use while this child lives. */
@@ -410,6 +408,7 @@ static void fork_child(const struct listener *l)
         raise(SIGCHLD); /* pending: pselect() returns at once */
     }
     reported = pid == -1;
+    return !reported;
 }
 
 static int count_waiting(const struct listener *l)
@@ -496,6 +495,7 @@ static void drain(void)
 {
     close_listeners();
     signal_children(SIGTERM);
+    out_of_time = 0;
     alarm(5); /* in 5 s SIGALRM comes */
     /* Until 100 ms pass without a signal: by then, idle children have exited,
      * and timeout(1) has sent its two signals, which must count as one. */
@@ -566,17 +566,18 @@ static void fork_watcher(void)
 static void echo_datagrams(const struct listener *l)
 {
     static char buffer[BUFFER_SIZE];
+    const bool is_unix = l->network->domain == AF_UNIX;
     _Alignas(struct cmsghdr) char control[256];
 
     for (;;) {
-        struct sockaddr_storage peer = {0}; /* so that a path ends in NUL */
+        struct sockaddr_storage peer = {0};
         struct iovec part = {buffer, sizeof buffer};
         struct msghdr m = {.msg_name = &peer,
                            .msg_namelen = sizeof peer,
                            .msg_iov = &part,
                            .msg_iovlen = 1,
                            .msg_control = control,
-                           .msg_controllen = l->port ? sizeof control : 0};
+                           .msg_controllen = is_unix ? 0 : sizeof control};
         const ssize_t n = recvmsg(wait_fd, &m, 0);
 
         if (n == -1 && errno == EBADF)
@@ -584,7 +585,7 @@ static void echo_datagrams(const struct listener *l)
         part.iov_len = (size_t)n; /* for the reply; not used if n is -1 */
         if (n == -1 || (n == 0 && m.msg_namelen == 0))
             nanosleep(&ms_1, NULL); /* rare: failed, or shut down: no spin */
-        else if ((size_t)n < sizeof buffer && may_reply(m.msg_name))
+        else if ((size_t)n < sizeof buffer && may_reply(&peer))
             send_reply(&m);
     }
 }
@@ -592,17 +593,16 @@ static void echo_datagrams(const struct listener *l)
 /* Returns whether to reply. If the spoofed source address of a datagram is an
  * echo service, the echo goes back and forth forever. We expect such services
  * at ports below 1024, at this server's ports on any host, and at its paths. */
-static bool may_reply(const void *peer)
+static bool may_reply(const struct sockaddr_storage *peer)
 {
-    const char *path = ((const struct sockaddr_un *)peer)->sun_path;
-    const in_port_t port = PORT_OF(peer);
-    const bool is_unix = ((const struct sockaddr *)peer)->sa_family == AF_UNIX;
+    const bool is_unix = peer->ss_family == AF_UNIX;
 
     for (const struct listener *l = listeners; l < listeners + nlisteners; l++)
-        if (is_unix ? strcmp(strchr(l->name, ':') + 1, path) == 0
-                    : l->port == port && l->network->type == SOCK_DGRAM)
+        if (is_unix ? memcmp(&l->bound, peer, sizeof *peer) == 0
+                    : PORT_OF(&l->bound) == PORT_OF(peer) &&
+                          l->network->protocol == IPPROTO_UDP)
             return false;
-    return is_unix || ntohs(port) >= IPPORT_RESERVED;
+    return is_unix || ntohs(PORT_OF(peer)) >= IPPORT_RESERVED;
 }
 
 /* Sends a datagram back, or drops it: one peer whose queue is full must not

@@ -206,6 +206,14 @@ def test_unixgram_does_not_answer_itself(unixgram, s):
     assert echoes(s)
 
 
+def test_unixgram_does_not_answer_itself_at_a_path_with_a_control_character(start_server):
+    server = start_server("unixgram:a\1b.sock")
+    os.mkdir("elsewhere")
+    os.chdir("elsewhere")
+    unixgram_socket("a\1b.sock").sendto(b"loop", "../a\1b.sock")
+    assert not server.spins()
+
+
 def test_the_server_removes_its_unixgram_socket_file(unixgram):
     assert unixgram.end(signal.SIGTERM) == 0
     assert not os.path.exists("unixgram.sock")

@@ -26,6 +26,13 @@ def test_a_socket_path_of_108_bytes_is_an_error(name):
     assert (got.status, got.errors) == (2, f"{problem}try '{name} -h'\n")
 
 
+@pytest.mark.parametrize("name", ["server", "client"])
+def test_a_port_of_320_digits_is_an_error(name):
+    got = run(*program(name, f"tcp4:{8000:0320}"))
+    assert got.status == 2
+    assert "address empty or too long" in got.errors
+
+
 def test_a_server_with_too_many_sockets_leaves_no_file():
     got = run(*program("server", *(f"unix:{n}" for n in range(257))))
     assert (got.status, got.errors) == (1, "server: more than 256 sockets\n")

@@ -79,6 +79,12 @@ def test_out_of_processes_nothing_spins_and_the_log_says_so_once(four_processes)
     del idle
 
 
+def test_out_of_processes_a_server_of_100_sockets_ends_soon(start_server):
+    endpoints = [f"unix:{n}.sock" for n in range(100)]
+    server = start_server(*endpoints, limits={resource.RLIMIT_NPROC: 1}, user=USER)
+    assert server.end(signal.SIGTERM, seconds=1) == 0
+
+
 def test_the_clients_that_waited_are_served_when_there_are_processes(four_processes):
     waiting = [four_processes.connect() for _ in range(4)]
     assert until(lambda: "fork: Resource temp" in four_processes.log())

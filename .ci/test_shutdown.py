@@ -80,6 +80,13 @@ def test_a_later_signal_ends_the_server_at_once_and_resets_its_clients(server):
     assert "killed by signal 9" in server.log()
 
 
+def test_an_earlier_sigalrm_does_not_cut_the_5_seconds_short(server):
+    signal_all([server.pid], signal.SIGALRM)
+    (busy,) = busy_clients(server)
+    signal_all([server.pid], TERM, pause=0.5)
+    assert echoes(busy)
+
+
 @pytest.mark.alone
 def test_open_connections_get_5_seconds(server):
     clients = busy_clients(server)
