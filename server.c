@@ -34,13 +34,13 @@ struct child {                 /* several processes read and write it at once */
 };
 
 struct listener { /* a socket that listens, or that takes datagrams */
-    int fd;
     const struct network *network;
     struct sockaddr_storage bound; /* its address, from getsockname() */
-    char name[TEXT_SIZE];          /* its endpoint, NETWORK:ADDRESS */
-    const char *path;              /* its socket file, if we made it */
-    struct stat file;              /* tells later whether that is still ours */
-    struct child *children;        /* max_connections slots */
+    int fd;
+    char name[TEXT_SIZE];   /* its endpoint, NETWORK:ADDRESS */
+    const char *path;       /* its socket file, if we made it */
+    struct stat file;       /* tells later whether that is still ours */
+    struct child *children; /* max_connections slots */
 };
 
 static int max_waiting = 32, max_connections = 512, idle_timeout = 300;
