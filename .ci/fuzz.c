@@ -102,9 +102,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memcpy(text, data, size);
     text[size] = '\0';
     check_endpoint(text);
-    for (size_t i = 0; i < sizeof networks / sizeof *networks; i++) {
-        const struct network *n = &networks[i];
-
+    for (const struct network *n = networks; n->name != NULL; n++) {
         if (n->domain == AF_UNSPEC)
             check_address(n, AF_INET, data, size);
         check_address(n, n->domain ? (sa_family_t)n->domain : AF_INET6, data,
