@@ -127,14 +127,14 @@ static int open_connection(void)
     if (network->domain == AF_UNIX && network->type == SOCK_DGRAM &&
         bind_own_address() == -1)
         return fail("bind");
-    /* An EINTR (rare: Ctrl-Z, fg) does not stop TCP: wait, and call again. */
+    /* With -w, Ctrl-Z and fg end connect() (EINTR), but TCP goes on: wait. */
     while (connect(fd, peer->ai_addr, peer->ai_addrlen) == -1 &&
            errno != EISCONN) {
         if (errno == EINTR && wait_for(POLLOUT, timeout))
             continue;
         if (errno == EINTR || errno == EINPROGRESS ||
             (errno == EAGAIN && network->domain == AF_UNIX))
-            errno = ETIMEDOUT; /* by SO_SNDTIMEO; TCP's EAGAIN: no free port */
+            errno = ETIMEDOUT; /* SO_SNDTIMEO (TCP's EAGAIN: no free port) */
         return fail("connect");
     }
     /* Rare: no server listens, and the kernel chose the server's port for ours.
@@ -180,7 +180,7 @@ static int report_unsent(void)
 {
     socklen_t len = sizeof input.error;
 
-    /* Rare: more input, now or within 100 ms, is left unsent: report it. */
+    /* Rare: is there more input, now or within 100 ms? It stays unsent. */
     if (!input.done && input.start == input.end &&
         poll(&(struct pollfd){STDIN_FILENO, POLLIN, 0}, 1, 100) > 0)
         read_input();
@@ -196,10 +196,9 @@ static int report_unsent(void)
     return input.error != 0 || input.start < input.end;
 }
 
-/* Waits for `events` on the socket (0: none) and for more input, unless some is
- * left to send (POLLOUT). Fills `ready`; poll() ignores an fd of -1. Returns
- * false after `seconds` (0: no limit). Ends the program if its output has no
- * reader. */
+/* Waits for `events` on the socket (0: none) and, unless they include POLLOUT,
+ * for more input. Fills `ready`; poll() ignores an fd of -1. Returns false
+ * after `seconds` (0: no limit). Ends the program if its output has no reader. */
 static bool wait_for(short events, int seconds)
 {
     static int output = STDOUT_FILENO;
@@ -321,7 +320,7 @@ static int relay_datagrams(void)
         if (input.eof && service != OTHER)
             return 0; /* each message has been answered */
         if (!wait_for(service == OTHER ? POLLIN : 0, input.eof ? timeout : 0))
-            return 0; /* no more input, and the other service is silent */
+            return 0; /* (0: no limit) input over, the other service silent */
         if (ready[1].revents != 0)
             read_input();
         if (ready[0].revents != 0)
@@ -349,7 +348,7 @@ static int send_message(size_t size)
             if (n == -1 && errno == EINTR)
                 continue; /* Ctrl-Z and fg */
             if (n == -1 && (errno == EAGAIN || errno == EMSGSIZE))
-                break; /* lost or late; EMSGSIZE: above the MTU, now split */
+                break; /* lost or late; EMSGSIZE: over the MTU: retry splits */
             if (n == -1)
                 return fail("recv");
             if (service == UNKNOWN)

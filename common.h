@@ -233,7 +233,7 @@ static inline int option_number(int option, long min, long max)
     return (int)n;
 }
 
-/* Handles -h, --help (to getopt() a bad '-', not yet past it), ':' and '?'. */
+/* Handles -h, ':', '?'. For --help getopt() reports '-', with optind at it. */
 static inline _Noreturn void end_options(int option, char **argv,
                                          const char *help)
 {

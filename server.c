@@ -51,7 +51,7 @@ static int nlisteners, nslots, nchildren, exit_status;
 static int alive_fd = -1; /* closes when the parent dies: fork_watcher() */
 static const struct timespec ms_1 = {0, 1000000}, ms_100 = {0, 100000000};
 static const struct linger reset = {.l_onoff = true}; /* 0 s: close() resets */
-static sigset_t empty_mask; /* blocks no signal: for while we wait */
+static sigset_t empty_mask; /* blocks no signal; in force while we wait */
 static volatile sig_atomic_t stopping, out_of_time; /* see on_signal() */
 static volatile sig_atomic_t wait_fd = -1; /* the socket a child waits on */
 
@@ -124,7 +124,7 @@ static void open_endpoint(const char *text, const char *next)
 
     if (problem != NULL)
         usage_error("%s: %s", text, problem);
-    if (next != NULL && /* rare: HOST PORT: a default port, then a port */
+    if (next != NULL && /* rare: "HOST PORT" instead of HOST:PORT */
         *e.host && e.addr == e.network->address && is_port(next, e.network))
         usage_error("unexpected argument '%s' (an endpoint is tcp:HOST:PORT)",
                     next);
@@ -158,7 +158,7 @@ static int open_listener(struct listener *l, const struct addrinfo *a)
         return skip_or_exit(l, "socket");
     set_options(l->fd, l->network->type);
     for (int tries = 0; bind(l->fd, a->ai_addr, a->ai_addrlen) == -1; tries++)
-        if (tries == 5 || !reclaim_address(a)) /* rare: it is in use */
+        if (tries == 5 || !reclaim_address(a)) /* rare: in use: bind again? */
             return skip_or_exit(l, "bind");
     add_listener(l); /* exit() from now on removes its file */
     if (l->network->type != SOCK_DGRAM && listen(l->fd, BACKLOG) == -1)
@@ -232,8 +232,8 @@ static void add_listener(struct listener *l)
 /* ---- A child: accept, then read and write until end of file ------------- */
 
 /* Accepts clients in turn, until enough other children wait. The kernel wakes
- * one child for each client. A child sets `busy` before it counts: else the
- * last two could each count the other, and neither would wake the parent. */
+ * one child for each client. It sets `busy` before it counts: else the last two
+ * that wait could each count the other, and neither would wake the parent. */
 static void accept_clients(const struct listener *l, struct child *self)
 {
     do {
@@ -262,7 +262,7 @@ static void retry_accept(const struct listener *l, bool *reported)
     if (errno == EINTR || errno == ECONNABORTED)
         return;
     if (errno == EBADF || errno == EINVAL || errno == ENOTSOCK)
-        _exit(stopping ? 0 : errno); /* on_signal() closed it; else: reap() */
+        _exit(stopping ? 0 : errno); /* else reap() reports this errno */
     if (!*reported && can_log())
         warn("%s: trying again: accept", l->name);
     *reported = true;
@@ -363,7 +363,7 @@ static void supervise(void)
     while (!stopping) {
         for (int i = 0; i < nlisteners; i++)
             if (count_waiting(&listeners[i]) == 0 && !fork_child(&listeners[i]))
-                break;
+                break; /* fork() failed; its SIGCHLD ends pselect() */
         pselect(0, NULL, NULL, NULL, NULL, &empty_mask);
         if (reap() > 0) /* if each dies at once: at most 10 forks a second */
             nanosleep(&ms_100, NULL);
@@ -388,8 +388,8 @@ static bool fork_child(const struct listener *l)
         for (int i = 0; i < nlisteners; i++)
             if (&listeners[i] != l)
                 close(listeners[i].fd);
-        slot->pid = getpid(); /* first: if the parent has died, this close() */
-        close(alive_fd);      /* is the last, and the watcher reads the pids */
+        slot->pid = getpid(); /* first: the watcher reads the pids as soon as */
+        close(alive_fd);      /* no process has alive_fd open any more */
         wait_fd = l->fd;
         sigprocmask(SIG_SETMASK, &empty_mask, NULL);
         if (l->network->type == SOCK_DGRAM)
@@ -505,7 +505,7 @@ static void drain(void)
     if (nchildren > 0 && can_log())
         warnx("waiting up to 5 s for %d connection%s; signal again to exit now",
               nchildren, nchildren == 1 ? "" : "s");
-    for (stopping = 0; nchildren > 0; (void)reap()) { /* 1: a second signal */
+    for (stopping = 0; nchildren > 0; (void)reap()) { /* 1 again: 2nd signal */
         if (stopping || out_of_time)
             signal_children(SIGKILL);
         pselect(0, NULL, NULL, NULL, NULL, &empty_mask);
@@ -562,7 +562,7 @@ static void fork_watcher(void)
 
 /* Echoes one datagram after another until the socket is closed. A struct
  * msghdr holds the peer's address, a list of buffers (here one), and control
- * messages: the address it was sent to. (No room for AF_UNIX descriptors.) */
+ * messages: here where the datagram was sent. (AF_UNIX: no room for any.) */
 static void echo_datagrams(const struct listener *l)
 {
     static char buffer[BUFFER_SIZE];
@@ -622,7 +622,7 @@ static void send_reply(struct msghdr *m)
     if (c != NULL && c->cmsg_type == IP_PKTINFO)
         ((struct in_pktinfo *)CMSG_DATA(c))->ipi_ifindex = 0;
 #endif
-    m->msg_control = c; /* this one alone: its data, padded (for OpenBSD) */
+    m->msg_control = c; /* only this one; its data size padded for OpenBSD */
     m->msg_controllen =
         c != NULL ? (socklen_t)CMSG_SPACE(c->cmsg_len - CMSG_LEN(0)) : 0;
     (void)sendmsg(wait_fd, m, MSG_DONTWAIT);
