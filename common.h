@@ -88,18 +88,18 @@ static inline const char *parse_endpoint(struct endpoint *e, const char *text)
 {
     const size_t path_max = sizeof((struct sockaddr_un *)0)->sun_path - 1;
     const char *rest = strchr(text, ':');
-    const int skip = rest && strncmp(rest, "://", 3) == 0 ? 3 : 1; /* 3: URL */
+    const bool is_url = rest != NULL && strncmp(rest, "://", 3) == 0;
     char *host, *colon;
 
     *e = (struct endpoint){
         .network = find_network(text), .host = "", .addr = text};
-    if (e->network == NULL && skip == 3)
+    if (e->network == NULL && is_url)
         return "unknown network (for a list, see -h)";
     if (e->network == NULL)
         e->network = find_network(
             strchr(text, '/') || strstr(text, ".sock") ? "unix" : "tcp");
     else
-        e->addr = rest != NULL ? rest + skip : e->network->address;
+        e->addr = rest != NULL ? rest + (is_url ? 3 : 1) : e->network->address;
     if (*e->addr == '\0' || strlen(e->addr) >= sizeof e->copy)
         return "address empty or too long";
     if (e->network->domain == AF_UNIX) {

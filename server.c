@@ -39,7 +39,7 @@ struct listener { /* a socket that listens, or that takes datagrams */
     int fd;
     char name[TEXT_SIZE];   /* its endpoint, NETWORK:ADDRESS */
     const char *path;       /* its socket file, if we made it */
-    struct stat file;       /* tells later whether that is still ours */
+    struct stat file;       /* by it we later know whether that is ours */
     struct child *children; /* max_connections slots */
 };
 
