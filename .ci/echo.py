@@ -129,6 +129,10 @@ class Server:
         """Does the server, or any child, compute without a pause?"""
         return spins(self.pid, *self.children())
 
+    def names_a_connection(self):
+        """Does the log name a connection that the shutdown waited for, or cut off?"""
+        return any(word in self.log() for word in ("waiting", "killed"))
+
     def end(self, *signals, seconds=8):
         """Sends signals, waits for the end of all processes, and returns the exit status."""
         family = self.children()

@@ -1,4 +1,5 @@
 """Sockets as the tests use them: sending and receiving with a deadline, and worse manners."""
+import os
 import socket
 import struct
 
@@ -60,6 +61,15 @@ def unixgram_socket(path="", to=None):
     if to:
         s.connect(to)
     return s
+
+
+def send_as(server_path):
+    """Sends a datagram to a unixgram server whose path is relative to here. The sender's address
+    is that path, too, but made elsewhere: where the server looks, it is the server's own socket.
+    """
+    os.mkdir("elsewhere")
+    os.chdir("elsewhere")
+    unixgram_socket(server_path).sendto(b"loop", f"../{server_path}")
 
 
 def enlarge_send_buffer(s):

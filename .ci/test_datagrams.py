@@ -9,7 +9,7 @@ import pytest
 
 from echo import program
 from processes import descriptors, run, until
-from sockets import HERE, echoes, enlarge_send_buffer, receive, succeeds, udp_socket
+from sockets import HERE, echoes, enlarge_send_buffer, receive, send_as, succeeds, udp_socket
 from sockets import unixgram_socket
 
 
@@ -198,19 +198,14 @@ def test_a_client_that_takes_no_replies_holds_up_no_other_client(s):
 
 
 def test_unixgram_does_not_answer_itself(unixgram, s):
-    os.mkdir("elsewhere")
-    os.chdir("elsewhere")
-    # This sender's address is the name of the server's own socket, where the server looks.
-    unixgram_socket("unixgram.sock").sendto(b"loop", "../unixgram.sock")
+    send_as("unixgram.sock")
     assert not unixgram.spins()
     assert echoes(s)
 
 
 def test_unixgram_does_not_answer_itself_at_a_path_with_a_control_character(start_server):
     server = start_server("unixgram:a\1b.sock")
-    os.mkdir("elsewhere")
-    os.chdir("elsewhere")
-    unixgram_socket("a\1b.sock").sendto(b"loop", "../a\1b.sock")
+    send_as("a\1b.sock")
     assert not server.spins()
 
 
