@@ -198,8 +198,7 @@ static int report_unsent(void)
 
 /* Waits for `events` on the socket (0: none) and, unless they include POLLOUT,
  * for more input. Fills `ready`; poll() ignores an fd of -1. Returns false
- * after `seconds` (0: no limit). Ends the program if no process reads its
- * output. */
+ * after `seconds` (0: no limit). Ends the program if its reader has gone. */
 static bool wait_for(short events, int seconds)
 {
     static int output = STDOUT_FILENO;

@@ -555,6 +555,7 @@ static void fork_watcher(void)
             signal_children(SIGTERM);
         _exit(0);
     }
+    wait(NULL); /* for the one in between */
     close(ends[0]);
 }
 
